@@ -1,0 +1,1 @@
+"""Where releases come from: training, metrics, the manifest and its checks; off the hot path."""

@@ -1,0 +1,1 @@
+"""What watches decisions and may be switched off without changing one."""

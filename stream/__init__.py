@@ -1,0 +1,1 @@
+"""Kafka in, composition and the command line: the only package that knows all the others."""
