@@ -1,0 +1,23 @@
+"""The feature definitions that ship with creditstream, by name."""
+
+from features import taiwan_default
+from features.definition import FeatureDefinition, by_name
+from features.schema import FeatureSchema
+
+BY_NAME = "by_name"
+_SHIPPED = {taiwan_default.DEFINITION.name: taiwan_default.DEFINITION}
+
+
+class UnknownDefinition(Exception):
+    """No feature definition has that name; says which there are."""
+
+
+def definition(name: str, schema: FeatureSchema | None = None) -> FeatureDefinition:
+    """Find a definition; `by_name` is made from the schema. Raises UnknownDefinition."""
+    if name == BY_NAME and schema is not None:
+        return by_name(schema)
+    if name not in _SHIPPED:
+        known = ", ".join([*_SHIPPED, BY_NAME])
+        msg = f"no feature definition is called {name!r}; there are {known}"
+        raise UnknownDefinition(msg)
+    return _SHIPPED[name]

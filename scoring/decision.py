@@ -1,0 +1,183 @@
+"""What was decided: one decision as other services read it, and a poll of them as columns."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+OUTCOMES = ("approve", "refer", "decline")
+BANDS = ("low", "medium", "high")
+FEATURE_SOURCES = ("table", "computed", "missing")
+MISSING_SOURCE = FEATURE_SOURCES.index("missing")
+
+NO_TIME = -1
+"""Stands in a column of microseconds for a time that is not known."""
+
+# The name space of decision ids: UUIDv5 of the URL namespace and the project's name.
+_DECISION_NAMESPACE = UUID("c1378255-143e-589a-8a24-e9aacd32fdd2").bytes
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """Why a decision was not better, in adverse-action terms; the most important comes first."""
+
+    code: str
+    feature: str
+    contribution: float
+    text: str
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where in Kafka the application stood."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """
+    A decision on one application, as it stands on the decisions topic.
+
+    `default_probability`, `score` and `risk_band` are null where the applicant's features are
+    missing: such an application is decided by the policy alone.
+    """
+
+    decision_id: str
+    event_id: str
+    application_id: int
+    submitted_at: datetime
+    decided_at: datetime
+    outcome: Literal["approve", "refer", "decline"]
+    default_probability: float | None
+    score: int | None
+    risk_band: Literal["low", "medium", "high"] | None
+    reasons: tuple[Reason, ...]
+    feature_source: Literal["table", "computed", "missing"]
+    features_as_of: datetime | None
+    release: str
+    origin: Origin
+    applicant_id: str | None = None
+
+
+def decision_id(source: str, event_id: str) -> bytes:
+    """
+    Name a decision by the event it answers: 16 bytes of a UUIDv5 (RFC 9562).
+
+    Neither the release nor a time goes in, so a redelivered or re-sent event has the same id.
+
+    >>> decision_id("shop", "e-1") == decision_id("shop", "e-1")
+    True
+    >>> UUID(bytes=decision_id("shop", "e-1")).version
+    5
+    """
+    name = f"{len(source)}:{source}{event_id}".encode()
+    # SHA-1 is what version 5 is defined on; it protects nothing here.
+    digest = bytearray(hashlib.sha1(_DECISION_NAMESPACE + name, usedforsecurity=False).digest()[:16])
+    digest[6] = (digest[6] & 0x0F) | 0x50
+    digest[8] = (digest[8] & 0x3F) | 0x80
+    return bytes(digest)
+
+
+def instant(microseconds: int) -> datetime:
+    """Turn microseconds since 1970 into an aware time in UTC."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionBatch:
+    """
+    The decisions of one poll of one partition by one release, as columns of n rows.
+
+    Times are microseconds (`_us`) or milliseconds (`_ms`) since 1970 in UTC; `outcomes`, `bands`
+    and `feature_sources` are indices into OUTCOMES, BANDS and FEATURE_SOURCES;
+    `default_probability` is NaN, and `scores` and `bands` mean nothing, where the source is
+    missing; `features` is float32 of shape (n, len(feature_names)).
+    """
+
+    decision_ids: list[bytes]
+    event_ids: list[str]
+    sources: list[str]
+    application_ids: NDArray[np.int64]
+    applicant_ids: list[str | None]
+    submitted_at_us: NDArray[np.int64]
+    produced_at_ms: NDArray[np.int64]
+    decided_at_us: int
+    outcomes: NDArray[np.uint8]
+    default_probability: NDArray[np.float64]
+    scores: NDArray[np.int32]
+    bands: NDArray[np.uint8]
+    reasons: list[tuple[Reason, ...]]
+    feature_sources: NDArray[np.uint8]
+    features_as_of_us: NDArray[np.int64]
+    release: str
+    topic: str
+    partition: int
+    offsets: NDArray[np.int64]
+    features: NDArray[np.float32]
+    feature_names: tuple[str, ...]
+    traceparents: list[bytes | None]
+
+    def __len__(self) -> int:
+        return len(self.event_ids)
+
+    def decisions(self) -> Iterator[Decision]:
+        """Give the rows as decisions, in order."""
+        decided_at = instant(self.decided_at_us)
+        missing = self.feature_sources == MISSING_SOURCE
+        rows = zip(
+            self.decision_ids,
+            self.event_ids,
+            self.application_ids.tolist(),
+            self.submitted_at_us.tolist(),
+            self.outcomes.tolist(),
+            self.default_probability.tolist(),
+            self.scores.tolist(),
+            self.bands.tolist(),
+            self.reasons,
+            self.feature_sources.tolist(),
+            self.features_as_of_us.tolist(),
+            self.offsets.tolist(),
+            self.applicant_ids,
+            missing.tolist(),
+            strict=True,
+        )
+        for (
+            identity,
+            event_id,
+            application_id,
+            submitted_us,
+            outcome,
+            probability,
+            score,
+            band,
+            reasons,
+            source,
+            as_of_us,
+            offset,
+            applicant_id,
+            undecidable,
+        ) in rows:
+            yield Decision(
+                decision_id=str(UUID(bytes=identity)),
+                event_id=event_id,
+                application_id=application_id,
+                submitted_at=instant(submitted_us),
+                decided_at=decided_at,
+                outcome=OUTCOMES[outcome],
+                default_probability=None if undecidable else probability,
+                score=None if undecidable else score,
+                risk_band=None if undecidable else BANDS[band],
+                reasons=reasons,
+                feature_source=FEATURE_SOURCES[source],
+                features_as_of=None if as_of_us == NO_TIME else instant(as_of_us),
+                release=self.release,
+                origin=Origin(self.topic, self.partition, offset),
+                applicant_id=applicant_id,
+            )

@@ -1,0 +1,260 @@
+"""Bytes of a poll to applications, or to the reason why one can never be decided."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, NoReturn
+
+import msgspec
+
+from features.definition import FeatureDefinition
+from scoring.application import Application, application_type
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_MESSAGE = re.compile(r"^(?P<rule>.*?)(?: - at `(?P<path>\$.*)`)?$", re.DOTALL)
+_MISSING_FIELD = re.compile(r"^Object missing required field `(?P<field>.*)`$")
+_STEP = re.compile(r"\.([^.\[\]]+)")
+_SHOWN = 120
+
+Code = Literal[
+    "malformed", "invalid", "duplicate_key", "too_large", "too_deep", "timestamp", "tombstone"
+]
+CODES: tuple[Code, ...] = (
+    "malformed",
+    "invalid",
+    "duplicate_key",
+    "too_large",
+    "too_deep",
+    "timestamp",
+    "tombstone",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EventLimits:
+    """How large, deep, old and early an event may be."""
+
+    bytes: int = 65_536
+    depth: int = 16
+    age: timedelta = timedelta(days=400)
+    ahead: timedelta = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """
+    Why the event at `position` of a poll can never be decided.
+
+    `path` names the field ("$.attributes.AGE"; "$" for the whole document), `value` shows it (cut
+    to 120 characters), and `rule` says in words what was broken.
+    """
+
+    position: int
+    code: Code
+    path: str
+    value: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """
+    A poll after decoding: each position is in exactly one of `positions` and `rejections`.
+
+    `submitted_at_us` is in microseconds since 1970, one for each application.
+    """
+
+    applications: list[Application]
+    positions: list[int]
+    submitted_at_us: list[int]
+    rejections: list[Rejection]
+    unknown_fields: int
+
+
+class _Refused(Exception):  # noqa: N818 - a decision about one event, caught right here
+    def __init__(self, code: Code, path: str, value: str, rule: str) -> None:
+        super().__init__(rule)
+        self.code = code
+        self.path = path
+        self.value = value
+        self.rule = rule
+
+
+class ApplicationDecoder:
+    """Decodes and checks application events for one feature definition."""
+
+    def __init__(self, definition: FeatureDefinition, limits: EventLimits) -> None:
+        self._decode = msgspec.json.Decoder(application_type(definition)).decode
+        self._limits = limits
+        self._attributes = frozenset(attribute.name for attribute in definition.attributes)
+        self._required = sum(attribute.required for attribute in definition.attributes)
+        self._optional = [
+            f"a{index}"
+            for index, attribute in enumerate(definition.attributes)
+            if not attribute.required
+        ]
+        self._age_us = limits.age // _MICROSECOND
+        self._ahead_us = limits.ahead // _MICROSECOND
+
+    def decode(self, values: Sequence[bytes | None], produced_at_ms: Sequence[int]) -> Decoded:
+        """
+        Decode the events of a poll.
+
+        `produced_at_ms` are the records' Kafka timestamps: an event's `submitted_at` is held
+        against its own record, never against a clock, so that a redelivery is judged alike.
+        """
+        decoded = Decoded([], [], [], [], 0)
+        unknown_fields = 0
+        for position, (value, produced_ms) in enumerate(zip(values, produced_at_ms, strict=True)):
+            try:
+                application, unknown = self._one(value)
+                submitted_us = self._submitted(application, produced_ms)
+            except _Refused as refused:
+                decoded.rejections.append(
+                    Rejection(position, refused.code, refused.path, refused.value, refused.rule)
+                )
+                continue
+            unknown_fields += unknown
+            decoded.applications.append(application)
+            decoded.positions.append(position)
+            decoded.submitted_at_us.append(submitted_us)
+        return Decoded(
+            decoded.applications,
+            decoded.positions,
+            decoded.submitted_at_us,
+            decoded.rejections,
+            unknown_fields,
+        )
+
+    def _one(self, value: bytes | None) -> tuple[Application, int]:
+        if value is None:
+            rule = "a null value (tombstone) is no application"
+            raise _Refused("tombstone", "$", "null", rule)
+        if len(value) > self._limits.bytes:
+            rule = f"a document has at most {self._limits.bytes} bytes; this has {len(value)}"
+            raise _Refused("too_large", "$", _shown(value[:_SHOWN]), rule)
+        if value.count(b"{") + value.count(b"[") > self._limits.depth:
+            self._check_depth(value)
+        try:
+            application = self._decode(value)
+        except msgspec.ValidationError as error:
+            self._refuse_invalid(value, str(error))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _Refused("malformed", "$", _shown(value), f"not JSON in UTF-8: {error}") from None
+        # In a document without escapes `":` stands behind each key and nowhere else. As many of
+        # them as there are fields: no key stands twice and none is unknown.
+        if value.count(b'":') == self._fields(application) and b"\\" not in value:
+            return application, 0
+        return application, self._unknown_fields(value)
+
+    def _fields(self, application: Application) -> int:
+        fields = 3 + (application.applicant_id is not None)
+        attributes = application.attributes
+        if attributes is not None:
+            fields += 1 + self._required
+            for name in self._optional:
+                fields += getattr(attributes, name) is not None
+        return fields
+
+    def _check_depth(self, value: bytes) -> None:
+        depth = deepest = 0
+        text = False
+        escaped = False
+        for byte in value:
+            if escaped:
+                escaped = False
+            elif text:
+                escaped = byte == ord("\\")
+                text = byte != ord('"')
+            elif byte == ord('"'):
+                text = True
+            elif byte in b"{[":
+                depth += 1
+                deepest = max(deepest, depth)
+            elif byte in b"}]":
+                depth -= 1
+        if deepest > self._limits.depth:
+            rule = f"a document is at most {self._limits.depth} levels deep; this is {deepest}"
+            raise _Refused("too_deep", "$", _shown(value), rule)
+
+    def _refuse_invalid(self, value: bytes, message: str) -> NoReturn:
+        found = _MESSAGE.match(message)
+        assert found is not None
+        rule, path = found["rule"], found["path"] or "$"
+        missing = _MISSING_FIELD.match(rule)
+        if missing is not None:
+            path = f"{path}.{missing['field']}"
+            raise _Refused("invalid", path, "", "a required field is missing") from None
+        raise _Refused("invalid", path, _value_at(value, path), rule) from None
+
+    def _unknown_fields(self, value: bytes) -> int:
+        """Count fields that no contract knows; refuse a key that stands twice."""
+        try:
+            document = _PAIRS.decode(value.decode())
+        except ValueError as error:  # in a field that nobody knows: skipped until now
+            raise _Refused("malformed", "$", _shown(value), f"not JSON in UTF-8: {error}") from None
+        known = frozenset(Application.__struct_fields__)
+        unknown = sum(name not in known for name, _ in document)
+        for name, inner in document:
+            if name == "attributes" and isinstance(inner, _Object):
+                unknown += sum(key not in self._attributes for key, _ in inner)
+        repeated = _repeated(document, "$")
+        if repeated is not None:
+            path, shown = repeated
+            raise _Refused("duplicate_key", path, shown, "a key stands once in an object")
+        return unknown
+
+    def _submitted(self, application: Application, produced_ms: int) -> int:
+        submitted_us = (application.submitted_at - _EPOCH) // _MICROSECOND
+        late_us = produced_ms * 1000 - submitted_us
+        if -self._ahead_us <= late_us <= self._age_us:
+            return submitted_us
+        rule = (
+            f"submitted_at lies at most {self._limits.age} before and {self._limits.ahead} after "
+            f"the record's own time"
+        )
+        raise _Refused("timestamp", "$.submitted_at", application.submitted_at.isoformat(), rule)
+
+
+class _Object(list[tuple[str, Any]]):
+    """A JSON object as its pairs in order, repeated keys and all."""
+
+
+# Numbers stay text: only keys matter here, and Python refuses integers of many digits.
+_PAIRS = json.JSONDecoder(object_pairs_hook=_Object, parse_int=str, parse_float=str)
+
+
+def _repeated(node: object, path: str) -> tuple[str, str] | None:
+    """Find the first key that stands twice in an object: its path and last value."""
+    children: list[tuple[str, Any]] = []
+    if isinstance(node, _Object):
+        seen: set[str] = set()
+        for key, value in node:
+            if key in seen:
+                return f"{path}.{key}", _shown(value)
+            seen.add(key)
+        children = [(f"{path}.{key}", value) for key, value in node]
+    elif isinstance(node, list):
+        children = [(f"{path}[{index}]", value) for index, value in enumerate(node)]
+    for inner_path, value in children:
+        found = _repeated(value, inner_path)
+        if found is not None:
+            return found
+    return None
+
+
+def _value_at(value: bytes, path: str) -> str:
+    node: object = msgspec.json.decode(value)
+    for name in _STEP.findall(path):
+        if not isinstance(node, dict) or name not in node:
+            return ""
+        node = node[name]
+    return _shown(node)
+
+
+def _shown(value: object) -> str:
+    shown = value.decode(errors="backslashreplace") if isinstance(value, bytes) else repr(value)
+    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"

@@ -1,0 +1,73 @@
+"""Composition: settings to a Faust app for one role; the only place that knows every part."""
+
+import logging
+import tempfile
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Literal
+
+import faust
+from mode.supervisors import CrashingSupervisor
+
+from stream.settings import Settings
+from stream.transport import PollConsumer, PollInFlight, Transport
+
+Role = Literal["scoring", "sink", "monitor"]
+ROLES: tuple[Role, ...] = ("scoring", "sink", "monitor")
+
+Polls = AsyncIterable[PollInFlight]
+Agent = Callable[[Polls], Awaitable[None]]
+
+POLLS_IN_QUEUE = 4
+
+
+def new_app(settings: Settings, role: Role) -> faust.App:
+    """
+    Make the Faust app of a role: a consumer group of its own, on the poll-batch transport.
+
+    An agent that raises ends the process (CrashingSupervisor): the default restarts it *behind*
+    the records on which it failed.
+    """
+    kafka = settings.kafka
+    servers = [server.strip() for server in kafka.bootstrap_servers.split(",")]
+    app = faust.App(
+        f"{kafka.group_prefix}-{role}",
+        broker=";".join(f"kafka://{server}" for server in servers),
+        autodiscover=False,
+        # Nothing is kept there: no tables. Without a value Faust makes a folder where it stands.
+        datadir=tempfile.gettempdir(),
+        value_serializer="raw",
+        key_serializer="raw",
+        store="memory://",
+        agent_supervisor=CrashingSupervisor,
+        stream_buffer_maxsize=POLLS_IN_QUEUE,
+        stream_wait_empty=True,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=4 * 1024 * 1024,
+        broker_commit_interval=kafka.commit_interval,
+        broker_max_poll_records=kafka.max_poll_records,
+        broker_session_timeout=kafka.session_timeout,
+        broker_heartbeat_interval=min(3.0, kafka.session_timeout / 3),
+        broker_request_timeout=max(30.0, kafka.session_timeout),
+        producer_request_timeout=30.0,
+        web_enabled=False,
+        worker_redirect_stdouts=False,
+        loghandlers=[],
+    )
+    app.transport = Transport(app.conf.broker_consumer, app)
+    # Faust warns once an interval about topics that were idle; our watchdog looks at lag instead.
+    logging.getLogger("faust.transport.drivers.aiokafka").setLevel(logging.CRITICAL)
+    return app
+
+
+def register(app: faust.App, topic: str, name: str, agent: Agent) -> None:
+    """Let an agent read a topic, a poll at a time and one poll after the other."""
+    app.agent(app.topic(topic, value_serializer="raw", key_serializer="raw"), name=name)(agent)
+
+
+def consumer_of(app: faust.App) -> PollConsumer:
+    """Give the app's consumer."""
+    consumer = app.consumer
+    assert isinstance(consumer, PollConsumer)
+    return consumer

@@ -1,0 +1,100 @@
+"""Records out to Kafka: whole producer batches, every acknowledgement awaited within a deadline."""
+
+import asyncio
+from collections.abc import Iterable
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from aiokafka import AIOKafkaProducer
+
+MAX_BATCH_BYTES = 900_000
+MAX_REQUEST_BYTES = 1_048_576
+
+
+class OutRecord(NamedTuple):
+    """One record to publish; `timestamp_ms` is in milliseconds since 1970."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    timestamp_ms: int
+
+
+class RecordTooLarge(Exception):
+    """A record does not fit into a request that the broker takes."""
+
+    def __init__(self, topic: str, size: int) -> None:
+        msg = f"a record of {size} bytes for {topic} exceeds {MAX_BATCH_BYTES}"
+        super().__init__(msg)
+        self.topic = topic
+        self.size = size
+
+
+class Publisher:
+    """
+    An idempotent producer (acks=all) that is done when the broker says so.
+
+    `deadline` is in seconds and covers one `publish`; when it passes, or a send fails, `publish`
+    raises, the caller ends uncommitted, and its input comes again.
+    """
+
+    def __init__(self, bootstrap_servers: str, *, client_id: str, deadline: float = 30.0) -> None:
+        self._options = {
+            "bootstrap_servers": bootstrap_servers,
+            "client_id": client_id,
+            "acks": "all",
+            "enable_idempotence": True,
+            "compression_type": "lz4",
+            "max_batch_size": MAX_BATCH_BYTES,
+            "max_request_size": MAX_REQUEST_BYTES,
+            "request_timeout_ms": int(deadline * 1000),
+        }
+        self._deadline = deadline
+        self._producer: AIOKafkaProducer | None = None
+
+    async def __aenter__(self) -> Self:
+        self._producer = AIOKafkaProducer(**self._options)
+        await asyncio.wait_for(self._producer.start(), self._deadline)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await asyncio.wait_for(producer.stop(), self._deadline)
+
+    async def publish(self, topic: str, partition: int, records: Iterable[OutRecord]) -> None:
+        """
+        Write records to one partition in order; return once all in-sync replicas have them.
+
+        Raises RecordTooLarge, TimeoutError, or aiokafka's KafkaError.
+        """
+        assert self._producer is not None, "enter the publisher before publishing"
+        async with asyncio.timeout(self._deadline):
+            sent = [
+                await self._producer.send_batch(batch, topic, partition=partition)
+                for batch in self._batches(topic, records)
+            ]
+            for acknowledged in sent:
+                await acknowledged
+
+    def _batches(self, topic: str, records: Iterable[OutRecord]) -> list[object]:
+        assert self._producer is not None
+        batches = []
+        batch = self._producer.create_batch()
+        for key, value, headers, timestamp_ms in records:
+            size = len(key or b"") + len(value or b"")
+            if size > MAX_BATCH_BYTES:
+                raise RecordTooLarge(topic, size)
+            fields = {"key": key, "value": value, "timestamp": timestamp_ms, "headers": headers}
+            if batch.append(**fields) is None:
+                batches.append(batch)
+                batch = self._producer.create_batch()
+                batch.append(**fields)
+        if batch.record_count():
+            batches.append(batch)
+        return batches

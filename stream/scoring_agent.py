@@ -1,0 +1,85 @@
+"""The scoring agent: a poll in; its decisions, ledger and parked events out; then it is finished."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from monitoring.metrics import Metrics
+from scoring.decision import OUTCOMES
+from scoring.pipeline import Decided, Pipeline, source_share
+from scoring.poll import Poll
+from sinks.ledger import encode as encode_ledger
+from sinks.parked import ParkedEvent
+from stream.app import Agent, Polls
+from stream.codec import decision_records
+from stream.publisher import OutRecord, Publisher
+from stream.settings import KafkaSettings
+
+logger = structlog.get_logger(__name__)
+
+Clock = Callable[[], int]
+"""Gives the time in nanoseconds since 1970."""
+
+
+def scoring_agent(
+    kafka: KafkaSettings,
+    pipeline: Callable[[], Pipeline],
+    metrics: Metrics,
+    clock: Clock = time.time_ns,
+) -> Agent:
+    """
+    Make the agent that decides applications.
+
+    `pipeline` gives the pipeline for the next poll; one poll is decided by one release and one
+    feature table. At-least-once: a poll is finished after the broker acknowledged all its output.
+    """
+
+    async def score(polls: Polls) -> None:
+        async with Publisher(kafka.bootstrap_servers, client_id="creditstream-scoring") as publisher:
+            async for poll in polls:
+                now_us = clock() // 1000
+                # LightGBM lets go of the interpreter, so status and fetching go on beside it.
+                decided = await asyncio.to_thread(pipeline().decide, poll.poll, now_us)
+                await _publish(publisher, kafka, poll.poll, decided, now_us)
+                poll.finish()
+                _count(metrics, poll.poll, decided, clock())
+
+    return score
+
+
+async def _publish(
+    publisher: Publisher, kafka: KafkaSettings, poll: Poll, decided: Decided, now_us: int
+) -> None:
+    batch = decided.batch
+    now_ms = now_us // 1000
+    if len(batch):
+        await publisher.publish(kafka.decisions, poll.partition, decision_records(batch))
+        await publisher.publish(
+            kafka.ledger,
+            poll.partition,
+            [OutRecord(None, message, [], now_ms) for message in encode_ledger(batch)],
+        )
+    if decided.rejections:
+        parked = [
+            ParkedEvent.of(poll, rejection, stage="decode", parked_at_us=now_us, release=batch.release)
+            for rejection in decided.rejections
+        ]
+        await publisher.publish(
+            kafka.parked,
+            poll.partition,
+            [OutRecord(event.key, event.value, event.record_headers(), now_ms) for event in parked],
+        )
+
+
+def _count(metrics: Metrics, poll: Poll, decided: Decided, now_ns: int) -> None:
+    batch = decided.batch
+    metrics.consumed(len(poll))
+    metrics.decided({name: int((batch.outcomes == i).sum()) for i, name in enumerate(OUTCOMES)})
+    for rejection in decided.rejections:
+        metrics.parked("decode", rejection.code)
+    metrics.unknown_fields(decided.unknown_fields)
+    metrics.looked_up(source_share(batch))
+    metrics.ages((now_ns / 1e6 - batch.produced_at_ms) / 1e3)
+    metrics.progressed(now_ns / 1e9)

@@ -1,0 +1,171 @@
+"""Every setting: environment `CREDITSTREAM_*`, an `.env` file, `--set`; each with its default."""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "CREDITSTREAM_"
+
+
+class SettingsInvalid(Exception):
+    """A setting is unknown or has a value that is not allowed; says which and what is."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class KafkaSettings(_Section):
+    """Where Kafka is, and what the topics are called."""
+
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="Comma-separated host:port.")
+    group_prefix: str = Field("creditstream", description="Consumer groups: PREFIX-ROLE.")
+    applications: str = "credit.applications.v1"
+    decisions: str = "credit.decisions.v1"
+    ledger: str = "credit.ledger.v1"
+    parked: str = "credit.parked.v1"
+    alarms: str = "credit.alarms.v1"
+    partitions: Annotated[int, Field(ge=1, le=10_000)] = 4
+    max_poll_records: Annotated[int, Field(ge=1, le=100_000)] = 2_000
+    session_timeout: Annotated[float, Field(gt=0, le=300)] = Field(10.0, description="Seconds.")
+    commit_interval: Annotated[float, Field(gt=0, le=60)] = Field(0.5, description="Seconds.")
+
+
+class StoreSettings(_Section):
+    """Where ClickHouse is."""
+
+    url: str = Field(
+        "http://127.0.0.1:8123", description="http(s)://host:port, or chdb:///path (embedded)."
+    )
+    user: str = "default"
+    password: SecretStr = SecretStr("")
+    database: str = "default"
+
+
+class StatusSettings(_Section):
+    """Where the status service listens."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(8010, description="0: no service.")
+
+
+class EventSettings(_Section):
+    """What an application event may look like."""
+
+    max_bytes: Annotated[int, Field(ge=1_024, le=10_000_000)] = 65_536
+    max_depth: Annotated[int, Field(ge=2, le=100)] = 16
+    max_age_days: Annotated[float, Field(gt=0)] = 400.0
+    max_ahead_seconds: Annotated[float, Field(ge=0)] = 300.0
+
+
+class MonitorSettings(_Section):
+    """Where the drift monitor and the reports keep their files."""
+
+    checkpoint: Path = Path(".creditstream/monitor.checkpoint")
+    reports: Path = Path(".creditstream/reports")
+
+
+class Settings(BaseSettings):
+    """All settings of a creditstream process; frozen once read."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",  # other programs' keys in .env; ours are checked by name below
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    release: Path = Field(Path(".creditstream/releases"), description="A release folder.")
+    features: Path = Field(Path(".creditstream/features.parquet"), description="The table.")
+    reasons: Literal["stream", "on_demand"] = Field(
+        "stream",
+        description="Explain refer and decline in the stream, or only when asked for by id.",
+    )
+    stall_seconds: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="No progress with lag for this long ends the process."
+    )
+    log_json: bool | None = Field(None, description="JSON lines; default: where no terminal is.")
+    kafka: KafkaSettings = KafkaSettings()
+    store: StoreSettings = StoreSettings()
+    status: StatusSettings = StatusSettings()
+    events: EventSettings = EventSettings()
+    monitor: MonitorSettings = MonitorSettings()
+
+
+def read_settings(assignments: Mapping[str, str] | None = None) -> Settings:
+    """
+    Read the environment and `.env`; `assignments` ("kafka.partitions": "8") win over both.
+
+    Raises SettingsInvalid, naming the setting, its value where that is no secret, and what is
+    allowed.
+    """
+    known = {_variable(path): path for path, _ in _leaves(Settings)}
+    for name in os.environ:
+        if name.startswith(PREFIX) and name.upper() not in known:
+            _refuse_unknown(name, list(known))
+    values: dict[str, Any] = {}
+    for path, value in (assignments or {}).items():
+        if path not in known.values():
+            _refuse_unknown(path, list(known.values()))
+        node = values
+        *sections, leaf = path.split(".")
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[leaf] = value
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        path = ".".join(str(step) for step in first["loc"])
+        msg = f"setting {_variable(path)} ({path}): {first['msg']}"
+        raise SettingsInvalid(msg) from None
+
+
+def described_settings() -> Iterator[tuple[str, str, str]]:
+    """Give each setting's variable, default and meaning."""
+    for path, info in _leaves(Settings):
+        default = info.default
+        shown = "" if isinstance(default, SecretStr) or default is None else str(default)
+        yield _variable(path), shown, info.description or ""
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Turn settings back into environment variables, for a child process."""
+    environment = {}
+    for path, _ in _leaves(Settings):
+        node: Any = settings
+        for step in path.split("."):
+            node = getattr(node, step)
+        if isinstance(node, SecretStr):
+            node = node.get_secret_value()
+        if node is not None and node != "":
+            environment[_variable(path)] = str(node)
+    return environment
+
+
+def _leaves(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, info in model.model_fields.items():
+        here = f"{path}.{name}" if path else name
+        if isinstance(info.annotation, type) and issubclass(info.annotation, _Section):
+            yield from _leaves(info.annotation, here)
+        else:
+            yield here, info
+
+
+def _variable(path: str) -> str:
+    return PREFIX + path.replace(".", "__").upper()
+
+
+def _refuse_unknown(name: str, known: list[str]) -> None:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}?" if close else "see `creditstream doctor`"
+    msg = f"unknown setting {name}: {hint}"
+    raise SettingsInvalid(msg)

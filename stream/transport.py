@@ -1,0 +1,203 @@
+"""The poll-batch transport: Faust with one message a partition and poll, acknowledged in order."""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import ConsumerStoppedError
+from faust.transport.drivers import aiokafka as faust_aiokafka
+from faust.types import TP, ConsumerMessage
+from mode import Service
+
+from scoring.poll import Poll
+
+# Faust asks the broker to hold a fetch for 1.5 s, in which a partition can stall; our own limit.
+FETCH_MAX_WAIT_MS = 100
+
+
+class PollInFlight:
+    """
+    The value of a Faust message: a poll's records, and whether everything they led to is out.
+
+    An agent calls `finish` when the broker has acknowledged all output of the poll; that alone
+    makes its offsets committable. Faust's own acknowledgements count for nothing: it gives them
+    also where an agent failed or was cancelled.
+    """
+
+    __slots__ = ("_on_finish", "finished", "poll")
+
+    def __init__(self, poll: Poll, on_finish: Callable[["PollInFlight"], None]) -> None:
+        self.poll = poll
+        self.finished = False
+        self._on_finish = on_finish
+
+    @property
+    def next_offset(self) -> int:
+        """The offset to commit once this poll and all before it are finished."""
+        return int(self.poll.offsets[-1]) + 1
+
+    def finish(self) -> None:
+        """Say that all output of the poll is acknowledged."""
+        self.finished = True
+        self._on_finish(self)
+
+
+@dataclass(slots=True)
+class PartitionProgress:
+    """What is under way in one partition: polls in flight, first in first out."""
+
+    in_flight: deque[PollInFlight] = field(default_factory=deque)
+    committable: int | None = None
+
+    def advance(self) -> None:
+        """Take finished polls off the front."""
+        while self.in_flight and self.in_flight[0].finished:
+            self.committable = self.in_flight.popleft().next_offset
+
+
+class PollConsumerThread(faust_aiokafka.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's consumer thread with a shorter fetch wait, reading committed records only."""
+
+    def _create_worker_consumer(self, transport: faust_aiokafka.Transport) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust passes both as constants; aiokafka hands them to its fetcher when it starts.
+        for name, value in (
+            ("_fetch_max_wait_ms", FETCH_MAX_WAIT_MS),
+            ("_isolation_level", "read_committed"),
+        ):
+            if not hasattr(consumer, name):
+                msg = f"aiokafka's consumer has no {name}: a version other than the pinned one?"
+                raise AttributeError(msg)
+            setattr(consumer, name, value)
+        return consumer
+
+
+class PollConsumer(faust_aiokafka.Consumer):  # type: ignore[misc]
+    """
+    Hands the conductor one message for all records that a poll brought of a partition.
+
+    A poll's next offset becomes committable when it and all polls before it in its partition are
+    finished, so there is no hole that a commit could step over. Whatever was fetched in an earlier
+    generation of the group is dropped and read again by its owner.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._progress: defaultdict[TP, PartitionProgress] = defaultdict(PartitionProgress)
+        self.last_progress = monotonic()
+
+    def _new_consumer_thread(self) -> PollConsumerThread:
+        return PollConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def lag(self) -> Mapping[TP, int]:
+        """Count the records of each assigned partition that are not yet finished."""
+        lags = {}
+        for tp in self.assignment():
+            end_offset = self.highwater(tp)
+            reached = self._progress[tp].committable or self._committed_offset[tp]
+            if end_offset is not None:
+                lags[tp] = max(0, end_offset - (reached or 0))
+        return lags
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Let the polls under way finish and commit them (Faust does), then forget the rest."""
+        await super().on_partitions_revoked(revoked)
+        self._progress.clear()
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Start from nothing: positions are the group's committed offsets again."""
+        self._progress.clear()
+        self.last_progress = monotonic()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def _on_finish(self, poll: PollInFlight) -> None:
+        # A poll of an earlier assignment is in no queue any more and moves nothing.
+        self._progress[TP(poll.poll.topic, poll.poll.partition)].advance()
+        self.last_progress = monotonic()
+        # Faust's compiled stream books its acknowledgements here, and nothing takes them out.
+        self._acked.clear()
+        self._acked_index.clear()
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (
+            tp
+            for tp, progress in self._progress.items()
+            if progress.committable is not None
+            and (topics is None or tp in topics or tp.topic in topics)
+        )
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self._progress[tp].committable
+
+    async def _drain_messages(self, fetcher: Service) -> None:
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                await self._drain_poll()
+        except ConsumerStoppedError:
+            if not self.transport.app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not self.transport.app.should_stop:
+                raise
+
+    async def _drain_poll(self) -> None:
+        generation = self.app.consumer_generation_id
+        records, _ = await self._wait_next_records(timeout=1.0)
+        if not records or self.should_stop:
+            await asyncio.sleep(0)
+            return
+        for tp, of_partition in records.items():
+            if self.app.consumer_generation_id != generation or not self.flow_active:
+                # The position has moved past records that nobody will get: go back. What was
+                # handed over before is dropped by its generation, so nothing is skipped.
+                await self._seek_back()
+                return
+            await self._hand_over(tp, of_partition)
+
+    async def _hand_over(self, tp: TP, records: list[Any]) -> None:
+        value = PollInFlight(_columns(tp, records), self._on_finish)
+        first = records[0]
+        message = ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            first.offset,
+            first.timestamp / 1000.0,
+            first.timestamp_type,
+            [],
+            None,
+            value,
+            None,
+            tp=tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+        self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+        self._progress[tp].in_flight.append(value)
+        await self.wait_first(self.callback(message), self.suspend_flow.wait())
+
+    async def _seek_back(self) -> None:
+        if not self.flow_active:
+            return  # a rebalance or stop is under way; its end seeks to the committed offsets
+        self._progress.clear()
+        await self.perform_seek()
+
+
+def _columns(tp: TP, records: list[Any]) -> Poll:
+    return Poll(
+        topic=tp.topic,
+        partition=tp.partition,
+        offsets=[record.offset for record in records],
+        produced_at_ms=[record.timestamp for record in records],
+        keys=[record.key for record in records],
+        values=[record.value for record in records],
+        headers=[record.headers for record in records],
+    )
+
+
+class Transport(faust_aiokafka.Transport):  # type: ignore[misc]
+    """Faust's aiokafka transport with the poll consumer."""
+
+    Consumer = PollConsumer

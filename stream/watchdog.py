@@ -1,0 +1,66 @@
+"""Ends a process that stands still: no progress with lag, or a stop that does not come to its end."""
+
+import os
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+import structlog
+
+logger = structlog.get_logger(__name__)
+
+EXIT_STALLED = 70
+STOP_SECONDS = 30.0
+_INTERVAL = 1.0
+
+
+class Watchdog:
+    """
+    Watches from a thread of its own, so that a blocked event loop is seen too.
+
+    `lag` gives the records that wait; `progressed_at` the monotonic time, in seconds, of the last
+    finished poll or assignment. `end` leaves the process at once.
+    """
+
+    def __init__(
+        self,
+        lag: Callable[[], int],
+        progressed_at: Callable[[], float],
+        stall_seconds: float,
+        *,
+        end: Callable[[int], None] = os._exit,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
+        self._lag = lag
+        self._progressed_at = progressed_at
+        self._stall_seconds = stall_seconds
+        self._end = end
+        self._now = now
+        self._stopping_since: float | None = None
+
+    def start(self) -> None:
+        """Begin to watch; the thread ends with the process."""
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def stopping(self) -> None:
+        """Say that the process has been asked to stop."""
+        if self._stopping_since is None:
+            self._stopping_since = self._now()
+
+    def check(self) -> None:
+        """Look once."""
+        now = self._now()
+        if self._stopping_since is not None:
+            if now - self._stopping_since > STOP_SECONDS:
+                logger.critical("worker.stop_overdue", seconds=STOP_SECONDS)
+                self._end(EXIT_STALLED)
+            return
+        still_s = now - self._progressed_at()
+        if still_s > self._stall_seconds and self._lag() > 0:
+            logger.critical("worker.stalled", lag=self._lag(), seconds=round(still_s, 1))
+            self._end(EXIT_STALLED)
+
+    def _watch(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(_INTERVAL):
+            self.check()
