@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from monitoring.metrics import Metrics
-from scoring.decision import OUTCOMES
+from scoring.decision import OUTCOMES, instant
 from scoring.pipeline import Decided, Pipeline, source_share
 from scoring.poll import Poll
 from sinks.ledger import encode as encode_ledger
@@ -63,7 +63,9 @@ async def _publish(
         )
     if decided.rejections:
         parked = [
-            ParkedEvent.of(poll, rejection, stage="decode", parked_at_us=now_us, release=batch.release)
+            ParkedEvent.of(
+                poll, rejection, stage="decode", parked_at=instant(now_us), release=batch.release
+            )
             for rejection in decided.rejections
         ]
         await publisher.publish(

@@ -1,0 +1,246 @@
+"""The ledger: the decisions of a poll, with the features they were made on, as Arrow messages."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from scoring.decision import (
+    BANDS,
+    FEATURE_SOURCES,
+    MISSING_SOURCE,
+    NO_TIME,
+    OUTCOMES,
+    DecisionBatch,
+)
+
+MAX_MESSAGE_BYTES = 700_000
+
+_WORD = pa.dictionary(pa.int8(), pa.string())
+_INSTANT = pa.timestamp("us", "UTC")
+_REASON = pa.struct(
+    [
+        pa.field("code", pa.string(), nullable=False),
+        pa.field("feature", pa.string(), nullable=False),
+        pa.field("contribution", pa.float64(), nullable=False),
+    ]
+)
+_REASONS = pa.list_(pa.field("item", _REASON, nullable=False))
+_FEATURES = pa.list_(pa.field("item", pa.float32(), nullable=False))
+
+LEDGER_SCHEMA: pa.Schema = pa.schema(
+    [
+        pa.field("decision_id", pa.binary(16), nullable=False),
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("application_id", pa.int64(), nullable=False),
+        pa.field("applicant_id", pa.string()),
+        pa.field("submitted_at", _INSTANT, nullable=False),
+        pa.field("produced_at", pa.timestamp("ms", "UTC"), nullable=False),
+        pa.field("decided_at", _INSTANT, nullable=False),
+        pa.field("outcome", _WORD, nullable=False),
+        pa.field("default_probability", pa.float64()),
+        pa.field("score", pa.int32()),
+        pa.field("risk_band", _WORD),
+        pa.field("reasons", _REASONS, nullable=False),
+        pa.field("feature_source", _WORD, nullable=False),
+        pa.field("features_as_of", _INSTANT),
+        pa.field("release", pa.string(), nullable=False),
+        pa.field("origin_topic", pa.string(), nullable=False),
+        pa.field("origin_partition", pa.int32(), nullable=False),
+        pa.field("origin_offset", pa.int64(), nullable=False),
+        pa.field("features", _FEATURES, nullable=False),
+    ]
+)
+"""The columns of a ledger message; its metadata add the release and the features' names."""
+
+_RELEASE = b"creditstream.release"
+_NAMES = b"creditstream.features"
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+class LedgerDamaged(Exception):
+    """A message on the ledger topic is no ledger batch; says why."""
+
+    def __init__(self, reason: str) -> None:
+        msg = f"not a ledger message: {reason}"
+        super().__init__(msg)
+        self.reason = reason
+
+
+class LedgerRowTooLarge(Exception):
+    """One decision alone exceeds what a ledger message may hold."""
+
+    def __init__(self, decision_id: bytes, size: int) -> None:
+        msg = f"decision {decision_id.hex()} takes {size} bytes, more than {MAX_MESSAGE_BYTES}"
+        super().__init__(msg)
+        self.decision_id = decision_id
+        self.size = size
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerBatch:
+    """One ledger message: `rows` in LEDGER_SCHEMA's columns, by one release."""
+
+    rows: pa.RecordBatch
+    release: str
+    feature_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return int(self.rows.num_rows)
+
+    def features(self) -> NDArray[np.float32]:
+        """Give what the decisions were made on: float32[n, features], all NaN where missing."""
+        column = self.rows.column("features")
+        matrix = np.full((len(self), len(self.feature_names)), np.nan, dtype=np.float32)
+        present = column.value_lengths().to_numpy() > 0
+        matrix[present] = column.flatten().to_numpy().reshape(-1, len(self.feature_names))
+        return matrix
+
+    def default_probability(self) -> NDArray[np.float64]:
+        """Give the default probabilities: float64[n], NaN where there is none."""
+        column = self.rows.column("default_probability")
+        found: NDArray[np.float64] = column.to_numpy(zero_copy_only=False)
+        return found
+
+
+def encode(batch: DecisionBatch) -> list[bytes]:
+    """
+    Write decisions as Arrow IPC streams of one record batch each, none above MAX_MESSAGE_BYTES.
+
+    A poll of usual size is one message; an empty batch is none. Raises LedgerRowTooLarge.
+    """
+    if not len(batch):
+        return []
+    return _split(_record_batch(batch))
+
+
+def decode(message: bytes) -> LedgerBatch:
+    """
+    Read a ledger message; raise LedgerDamaged where it is truncated, damaged or another thing.
+
+    The rows are checked in full, so that nothing later reads outside a buffer.
+    """
+    try:
+        with pa.ipc.open_stream(message) as reader:
+            batches = list(reader)
+        for rows in batches:
+            rows.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise LedgerDamaged(str(error)) from None
+    if len(batches) != 1:
+        msg = f"it holds {len(batches)} record batches, not one"
+        raise LedgerDamaged(msg)
+    rows = batches[0]
+    if not rows.schema.equals(LEDGER_SCHEMA, check_metadata=False):
+        raise LedgerDamaged(_difference(rows.schema))
+    for field, column in zip(rows.schema, rows.columns, strict=True):
+        if column.null_count and not field.nullable:
+            msg = f"column {field.name!r} holds {column.null_count} nulls"
+            raise LedgerDamaged(msg)
+    metadata = rows.schema.metadata or {}
+    try:
+        names = msgspec.json.decode(metadata.get(_NAMES, b""), type=tuple[str, ...])
+        release = metadata.get(_RELEASE, b"").decode()
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        msg = f"its metadata are damaged: {error}"
+        raise LedgerDamaged(msg) from None
+    lengths = rows.column("features").value_lengths().to_numpy()
+    if not np.isin(lengths, (0, len(names))).all():
+        msg = f"a row has neither none nor all of {len(names)} features"
+        raise LedgerDamaged(msg)
+    return LedgerBatch(rows, release, names)
+
+
+def _split(rows: pa.RecordBatch) -> list[bytes]:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema, options=_OPTIONS) as writer:
+        writer.write_batch(rows)
+    message: bytes = sink.getvalue().to_pybytes()
+    if len(message) <= MAX_MESSAGE_BYTES:
+        return [message]
+    if rows.num_rows == 1:
+        raise LedgerRowTooLarge(rows.column("decision_id")[0].as_py(), len(message))
+    half = rows.num_rows // 2
+    return [*_split(rows.slice(0, half)), *_split(rows.slice(half))]
+
+
+def _record_batch(batch: DecisionBatch) -> pa.RecordBatch:
+    rows = len(batch)
+    missing = batch.feature_sources == MISSING_SOURCE
+    columns = [
+        pa.Array.from_buffers(
+            pa.binary(16), rows, [None, pa.py_buffer(b"".join(batch.decision_ids))]
+        ),
+        pa.array(batch.event_ids, pa.string()),
+        pa.array(batch.sources, pa.string()),
+        pa.array(batch.application_ids, pa.int64()),
+        pa.array(batch.applicant_ids, pa.string()),
+        pa.array(batch.submitted_at_us, pa.int64()).view(_INSTANT),
+        pa.array(batch.produced_at_ms, pa.int64()).view(pa.timestamp("ms", "UTC")),
+        pa.array(np.full(rows, batch.decided_at_us), pa.int64()).view(_INSTANT),
+        _words(batch.outcomes, OUTCOMES),
+        pa.array(batch.default_probability, pa.float64(), mask=missing),
+        pa.array(batch.scores, pa.int32(), mask=missing),
+        _words(batch.bands, BANDS, missing),
+        _reasons(batch),
+        _words(batch.feature_sources, FEATURE_SOURCES),
+        pa.array(batch.features_as_of_us, pa.int64(), mask=batch.features_as_of_us == NO_TIME).view(
+            _INSTANT
+        ),
+        pa.repeat(batch.release, rows),
+        pa.repeat(batch.topic, rows),
+        pa.array(np.full(rows, batch.partition, dtype=np.int32)),
+        pa.array(batch.offsets, pa.int64()),
+        _features(batch.features, missing),
+    ]
+    metadata = {
+        _RELEASE: batch.release.encode(),
+        _NAMES: msgspec.json.encode(batch.feature_names),
+    }
+    return pa.RecordBatch.from_arrays(columns, schema=LEDGER_SCHEMA.with_metadata(metadata))
+
+
+def _words(
+    indices: NDArray[np.uint8], words: Sequence[str], missing: NDArray[np.bool_] | None = None
+) -> Any:
+    codes = pa.array(indices.astype(np.int8), mask=missing)
+    return pa.DictionaryArray.from_arrays(codes, pa.array(words, pa.string()))
+
+
+def _reasons(batch: DecisionBatch) -> Any:
+    reasons = [reason for row in batch.reasons for reason in row]
+    values = pa.StructArray.from_arrays(
+        [
+            pa.array([reason.code for reason in reasons], pa.string()),
+            pa.array([reason.feature for reason in reasons], pa.string()),
+            pa.array([reason.contribution for reason in reasons], pa.float64()),
+        ],
+        fields=list(_REASON),
+    )
+    return pa.ListArray.from_arrays(_offsets([len(row) for row in batch.reasons]), values, _REASONS)
+
+
+def _features(features: NDArray[np.float32], missing: NDArray[np.bool_]) -> Any:
+    offsets = _offsets(np.where(missing, 0, features.shape[1]))
+    return pa.ListArray.from_arrays(offsets, pa.array(features[~missing].reshape(-1)), _FEATURES)
+
+
+def _offsets(lengths: Sequence[int] | NDArray[np.integer[Any]]) -> Any:
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return pa.array(offsets)
+
+
+def _difference(found: pa.Schema) -> str:
+    for expected in LEDGER_SCHEMA:
+        if expected.name not in found.names:
+            return f"column {expected.name!r} is missing"
+        if not found.field(expected.name).equals(expected):
+            return f"column {expected.name!r} is {found.field(expected.name)}, not {expected}"
+    extra = [name for name in found.names if name not in LEDGER_SCHEMA.names]
+    return f"columns {extra} are unknown" if extra else "its columns stand in another order"

@@ -1,0 +1,186 @@
+"""Parked events: what could not be decided, with its cause, its origin and its original bytes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, get_args
+
+import pyarrow as pa
+
+from scoring.decode import Rejection
+from scoring.poll import Poll
+
+Stage = Literal["decode", "enrich", "score", "encode"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+PREFIX = "creditstream-"
+"""Headers of this prefix are ours: an event's own of that name are not kept."""
+
+PARKED_SCHEMA: pa.Schema = pa.schema(
+    [
+        pa.field("origin_topic", pa.string(), nullable=False),
+        pa.field("origin_partition", pa.int32(), nullable=False),
+        pa.field("origin_offset", pa.int64(), nullable=False),
+        pa.field("produced_at", pa.timestamp("ms", "UTC"), nullable=False),
+        pa.field("parked_at", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("code", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("shown", pa.string(), nullable=False),
+        pa.field("rule", pa.string(), nullable=False),
+        pa.field("release", pa.string(), nullable=False),
+        pa.field("key", pa.binary()),
+        pa.field("value", pa.binary()),
+    ]
+)
+"""The columns of ClickHouse's table `parked_events`."""
+
+
+class ParkedDamaged(Exception):
+    """A record on the parked topic does not say why or where it was parked."""
+
+    def __init__(self, reason: str) -> None:
+        msg = f"not a parked event: {reason}"
+        super().__init__(msg)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedEvent:
+    """
+    An event that can never be decided as it is.
+
+    `key`, `value` and `headers` are the event's own; `shown` shows the value at `path` (at most 120
+    characters) that broke `rule`; `topic`, `partition` and `offset` say where it stood;
+    `parked_at` is aware and in UTC; `produced_at_ms` is the event's Kafka timestamp.
+    """
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    stage: Stage
+    code: str
+    path: str
+    shown: str
+    rule: str
+    topic: str
+    partition: int
+    offset: int
+    parked_at: datetime
+    produced_at_ms: int
+    release: str
+
+    @classmethod
+    def of(
+        cls, poll: Poll, rejection: Rejection, *, stage: Stage, parked_at: datetime, release: str
+    ) -> "ParkedEvent":
+        """Park the record of a poll that a rejection names."""
+        at = rejection.position
+        return cls(
+            key=poll.keys[at],
+            value=poll.values[at],
+            headers=tuple((n, v) for n, v in poll.headers[at] if not n.startswith(PREFIX)),
+            stage=stage,
+            code=rejection.code,
+            path=rejection.path,
+            shown=rejection.value,
+            rule=rejection.rule,
+            topic=poll.topic,
+            partition=poll.partition,
+            offset=int(poll.offsets[at]),
+            parked_at=parked_at,
+            produced_at_ms=int(poll.produced_at_ms[at]),
+            release=release,
+        )
+
+    def record_headers(self) -> list[tuple[str, bytes]]:
+        """Give the headers of the record on the parked topic; its key and value are the event's."""
+        own = {
+            "stage": self.stage,
+            "code": self.code,
+            "path": self.path,
+            "value": self.shown,
+            "rule": self.rule,
+            "origin": f"{self.topic}/{self.partition}/{self.offset}",
+            "produced-at": str(self.produced_at_ms),
+            "parked-at": self.parked_at.isoformat(),
+            "release": self.release,
+        }
+        kept = [(name, value) for name, value in self.headers if not name.startswith(PREFIX)]
+        # A path or value may carry what UTF-8 has no bytes for (a lone surrogate).
+        ours = [(PREFIX + name, text.encode(errors="replace")) for name, text in own.items()]
+        return kept + ours
+
+
+def parse(
+    key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]
+) -> ParkedEvent:
+    """Read a record of the parked topic; raise ParkedDamaged where a header is missing or bad."""
+    own = {name: text for name, text in headers if name.startswith(PREFIX)}
+    topic, partition, offset = _origin(_text(own, "origin"))
+    stage = _text(own, "stage")
+    if stage not in STAGES:
+        msg = f"its stage is {stage!r}, not one of {', '.join(STAGES)}"
+        raise ParkedDamaged(msg)
+    try:
+        parked_at = datetime.fromisoformat(_text(own, "parked-at")).astimezone(UTC)
+        produced_at_ms = int(_text(own, "produced-at"))
+    except (ValueError, OverflowError) as error:
+        msg = f"a time in its headers is none: {error}"
+        raise ParkedDamaged(msg) from None
+    return ParkedEvent(
+        key=key,
+        value=value,
+        headers=tuple((name, text) for name, text in headers if not name.startswith(PREFIX)),
+        stage=stage,
+        code=_text(own, "code"),
+        path=_text(own, "path"),
+        shown=_text(own, "value"),
+        rule=_text(own, "rule"),
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        parked_at=parked_at,
+        produced_at_ms=produced_at_ms,
+        release=_text(own, "release"),
+    )
+
+
+def parked_table(events: Sequence[ParkedEvent]) -> pa.Table:
+    """Turn parked events into rows of PARKED_SCHEMA, in their order."""
+    columns = {
+        "origin_topic": [event.topic for event in events],
+        "origin_partition": [event.partition for event in events],
+        "origin_offset": [event.offset for event in events],
+        "produced_at": [event.produced_at_ms for event in events],
+        "parked_at": [event.parked_at for event in events],
+        "stage": [event.stage for event in events],
+        "code": [event.code for event in events],
+        "path": [event.path for event in events],
+        "shown": [event.shown for event in events],
+        "rule": [event.rule for event in events],
+        "release": [event.release for event in events],
+        "key": [event.key for event in events],
+        "value": [event.value for event in events],
+    }
+    return pa.table(columns, schema=PARKED_SCHEMA)
+
+
+def _text(own: dict[str, bytes], name: str) -> str:
+    if PREFIX + name not in own:
+        msg = f"header {PREFIX + name} is missing"
+        raise ParkedDamaged(msg)
+    try:
+        return own[PREFIX + name].decode()
+    except UnicodeDecodeError:
+        msg = f"header {PREFIX + name} is not UTF-8"
+        raise ParkedDamaged(msg) from None
+
+
+def _origin(text: str) -> tuple[str, int, int]:
+    topic, _, place = text.partition("/")
+    partition, _, offset = place.partition("/")
+    if not (topic and partition.isdecimal() and offset.isdecimal()):
+        msg = f"its origin is {text!r}, not topic/partition/offset"
+        raise ParkedDamaged(msg)
+    return topic, int(partition), int(offset)

@@ -1,0 +1,63 @@
+-- Every decision once, in plain columns.
+CREATE OR REPLACE VIEW decisions AS
+SELECT
+    toUUID(concat(
+        substring(lower(hex(decision_id)) AS id, 1, 8), '-', substring(id, 9, 4), '-', substring(id, 13, 4), '-',
+        substring(id, 17, 4), '-', substring(id, 21, 12))) AS decision_id,
+    event_id, source, application_id, applicant_id, submitted_at, produced_at, decided_at,
+    dateDiff('millisecond', produced_at, decided_at) AS latency_ms,
+    outcome, default_probability, score, risk_band,
+    reasons, reasons.code AS reason_codes,
+    feature_source, features_as_of, release, origin_topic, origin_partition, origin_offset
+FROM decision_ledger FINAL;
+
+-- One row a decision and feature: what the model saw.
+CREATE OR REPLACE VIEW decision_features AS
+SELECT application_id, event_id, ledger.release AS release, feature, value
+FROM decision_ledger AS ledger FINAL
+INNER JOIN (SELECT release, names FROM release_features FINAL) AS named ON named.release = ledger.release
+ARRAY JOIN names AS feature, features AS value
+WHERE notEmpty(features);
+
+-- How many decisions of each outcome, by the hour of deciding.
+CREATE OR REPLACE VIEW decision_mix_by_hour AS
+SELECT toDateTime64(toStartOfHour(decided_at), 0, 'UTC') AS hour, outcome, count() AS decisions,
+    decisions / sum(decisions) OVER (PARTITION BY hour) AS share
+FROM decision_ledger FINAL
+GROUP BY hour, outcome
+ORDER BY hour, outcome;
+
+-- How the decisions spread over the risk bands, and what each band was decided.
+CREATE OR REPLACE VIEW risk_bands AS
+SELECT coalesce(risk_band, 'none') AS band, count() AS decisions, avg(default_probability) AS mean_default_probability,
+    countIf(outcome = 'approve') AS approved, countIf(outcome = 'refer') AS referred, countIf(outcome = 'decline') AS declined
+FROM decision_ledger FINAL
+GROUP BY band
+ORDER BY mean_default_probability;
+
+-- Milliseconds from the producer's timestamp to the decision, by minute.
+CREATE OR REPLACE VIEW latency_by_minute AS
+SELECT toDateTime64(toStartOfMinute(decided_at), 0, 'UTC') AS minute, count() AS decisions,
+    quantileExact(0.5)(latency_ms) AS p50_ms, quantileExact(0.99)(latency_ms) AS p99_ms, max(latency_ms) AS max_ms
+FROM decisions
+GROUP BY minute
+ORDER BY minute;
+
+-- Every parked event once.
+CREATE OR REPLACE VIEW parked AS
+SELECT origin_topic, origin_partition, origin_offset, parked_at, produced_at, stage, code, path, shown, rule, release,
+    toValidUTF8(key) AS key, toValidUTF8(value) AS value
+FROM parked_events FINAL;
+
+-- How many events are parked, by what was wrong with them.
+CREATE OR REPLACE VIEW parked_by_cause AS
+SELECT stage, code, path, rule, count() AS events, max(parked_at) AS latest
+FROM parked_events FINAL
+GROUP BY stage, code, path, rule
+ORDER BY events DESC, code, path;
+
+-- Every alarm once, the newest first.
+CREATE OR REPLACE VIEW alarms AS
+SELECT alarm_id, raised_at, kind, detector, subject, value, threshold, since, release, decisions, text
+FROM drift_alarms FINAL
+ORDER BY raised_at DESC;
