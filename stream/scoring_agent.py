@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-import structlog
+import numpy as np
 
 from monitoring.metrics import Metrics
 from scoring.decision import OUTCOMES, instant
@@ -16,8 +16,6 @@ from stream.app import Agent, Polls
 from stream.codec import decision_records
 from stream.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings
-
-logger = structlog.get_logger(__name__)
 
 Clock = Callable[[], int]
 """Gives the time in nanoseconds since 1970."""
@@ -77,11 +75,12 @@ async def _publish(
 
 def _count(metrics: Metrics, poll: Poll, decided: Decided, now_ns: int) -> None:
     batch = decided.batch
-    metrics.consumed(len(poll))
-    metrics.decided({name: int((batch.outcomes == i).sum()) for i, name in enumerate(OUTCOMES)})
+    metrics.events_consumed.inc(len(poll))
+    outcomes = np.bincount(batch.outcomes, minlength=len(OUTCOMES)).tolist()
+    metrics.count(metrics.decisions, "outcome", dict(zip(OUTCOMES, outcomes, strict=True)))
+    metrics.count(metrics.feature_lookups, "result", source_share(batch))
     for rejection in decided.rejections:
-        metrics.parked("decode", rejection.code)
-    metrics.unknown_fields(decided.unknown_fields)
-    metrics.looked_up(source_share(batch))
-    metrics.ages((now_ns / 1e6 - batch.produced_at_ms) / 1e3)
-    metrics.progressed(now_ns / 1e9)
+        metrics.events_parked.labels(stage="decode", code=rejection.code).inc()
+    metrics.unknown_field.inc(decided.unknown_fields)
+    metrics.observe_ages((now_ns / 1e6 - batch.produced_at_ms) / 1e3)
+    metrics.last_progress.set(now_ns / 1e9)

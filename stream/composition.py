@@ -1,0 +1,48 @@
+"""Settings to the pure core: the release, the feature table, and the pipeline over both."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from features.snapshot import load_snapshot
+from models.release import MANIFEST, ReleaseRefused, load_release
+from scoring.decode import EventLimits
+from scoring.pipeline import Pipeline
+from stream.settings import Settings
+
+
+def release_folder(path: Path, name: str | None = None) -> Path:
+    """
+    Find a release: the folder itself, or, in a folder of releases, the named or the only one.
+
+    Raises ReleaseRefused where there is none, or several and no name.
+    """
+    if (path / MANIFEST).is_file():
+        return path if name in (None, path.name) else path.parent / str(name)
+    if name is not None:
+        return path / name
+    found = sorted(entry.parent for entry in path.glob(f"*/{MANIFEST}"))
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(entry.name for entry in found) or "none"
+    reason = f"no release, and a folder of one release neither: it holds {names}"
+    raise ReleaseRefused(path, MANIFEST, reason)
+
+
+def build_pipeline(settings: Settings) -> Pipeline:
+    """Load and check the release and the feature table; raises ReleaseRefused, SnapshotRefused."""
+    release = load_release(release_folder(settings.release))
+    events = settings.events
+    return Pipeline(
+        release=release.id,
+        definition=release.definition,
+        table=load_snapshot(settings.features, release.schema),
+        scorer=release.scorer,
+        policy=release.policy,
+        limits=EventLimits(
+            bytes=events.max_bytes,
+            depth=events.max_depth,
+            age=timedelta(days=events.max_age_days),
+            ahead=timedelta(seconds=events.max_ahead_seconds),
+        ),
+        explain=settings.reasons == "stream",
+    )

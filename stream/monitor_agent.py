@@ -1,0 +1,132 @@
+"""The monitor's agent: the ledger into the drift monitor; alarms out; state saved, then finished."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import structlog
+
+from monitoring.alarm import Alarm
+from monitoring.drift import CheckpointDamaged, DriftMonitor
+from monitoring.metrics import Metrics
+from scoring.poll import Poll
+from sinks.ledger import LedgerBatch, decode
+from stream.app import Agent, Polls
+from stream.publisher import OutRecord, Publisher
+from stream.settings import KafkaSettings
+from stream.transport import PollInFlight
+
+logger = structlog.get_logger(__name__)
+
+_SAVE_SECONDS = 2.0
+
+
+def monitor_agent(
+    kafka: KafkaSettings,
+    checkpoint: Path,
+    new_monitor: Callable[[LedgerBatch], DriftMonitor],
+    metrics: Metrics,
+) -> Agent:
+    """
+    Make the agent that watches decisions.
+
+    Polls are finished only when the state that counts them is on disk, so after a restart the
+    state and the offsets go on together.
+    """
+
+    async def watch(polls: Polls) -> None:
+        state = _State(_restore(checkpoint))
+        name = "creditstream-monitor"
+        async with Publisher(kafka.bootstrap_servers, client_id=name) as publisher:
+            async with asyncio.TaskGroup() as group:
+                saving = group.create_task(_save_regularly(checkpoint, state))
+                async for poll in polls:
+                    async with state.lock:
+                        alarms = await asyncio.to_thread(_watch_poll, state, poll.poll, new_monitor)
+                        await _raise_alarms(publisher, kafka, poll.poll.partition, alarms, metrics)
+                        state.unsaved.append(poll)
+                saving.cancel()
+
+    return watch
+
+
+@dataclass(slots=True)
+class _State:
+    """The monitor, and the polls that it has counted since it was last saved."""
+
+    monitor: DriftMonitor | None
+    unsaved: list[PollInFlight] = field(default_factory=list)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+async def _save_regularly(checkpoint: Path, state: _State) -> None:
+    while True:
+        await asyncio.sleep(_SAVE_SECONDS)
+        async with state.lock:
+            if state.unsaved and state.monitor is not None:
+                await asyncio.to_thread(_save, checkpoint, state.monitor)
+                for counted in state.unsaved:
+                    counted.finish()
+                state.unsaved.clear()
+
+
+async def _raise_alarms(
+    publisher: Publisher,
+    kafka: KafkaSettings,
+    partition: int,
+    alarms: list[Alarm],
+    metrics: Metrics,
+) -> None:
+    for alarm in alarms:
+        metrics.drift_alarms.labels(detector=alarm.detector).inc()
+        logger.warning("drift.alarm", subject=alarm.subject, text=alarm.text)
+    if alarms:
+        await publisher.publish(kafka.alarms, partition, [_record(alarm) for alarm in alarms])
+
+
+def _watch_poll(
+    state: _State, poll: Poll, new_monitor: Callable[[LedgerBatch], DriftMonitor]
+) -> list[Alarm]:
+    alarms: list[Alarm] = []
+    for offset, value in zip(poll.offsets, poll.values, strict=True):
+        if value is None:
+            continue
+        batch = decode(value)
+        if state.monitor is None or state.monitor.release != batch.release:
+            before = {} if state.monitor is None else state.monitor.next_offsets
+            state.monitor = new_monitor(batch)
+            state.monitor.next_offsets.update(before)
+        probability = batch.default_probability()
+        known = ~np.isnan(probability)
+        decided_at = batch.rows.column("decided_at")[-1].as_py()
+        alarms += state.monitor.update(
+            batch.features()[known], probability[known], decided_at, poll.partition, int(offset)
+        )
+    return alarms
+
+
+def _record(alarm: Alarm) -> OutRecord:
+    at_ms = int(alarm.raised_at.timestamp() * 1000)
+    headers = [("content-type", b"application/json")]
+    return OutRecord(alarm.subject.encode(), msgspec.json.encode(alarm), headers, at_ms)
+
+
+def _restore(checkpoint: Path) -> DriftMonitor | None:
+    if not checkpoint.is_file():
+        return None
+    try:
+        return DriftMonitor.from_bytes(checkpoint.read_bytes())
+    except CheckpointDamaged as damaged:
+        logger.error("monitor.checkpoint_refused", path=str(checkpoint), cause=str(damaged))
+        return None
+
+
+def _save(checkpoint: Path, monitor: DriftMonitor) -> None:
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = checkpoint.with_suffix(".unfinished")
+    unfinished.write_bytes(monitor.to_bytes())
+    unfinished.chmod(0o600)
+    unfinished.replace(checkpoint)

@@ -1,0 +1,205 @@
+"""One worker process: a role's agents on their app, with metrics, status service and watchdog."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import faust
+import numpy as np
+import pyarrow as pa
+import structlog
+
+from monitoring.metrics import Metrics
+from monitoring.status import NotReady, SqlFailed, Status, served, status_api
+from sinks.store import ClickHouse, StoreRefused, StoreUnavailable, open_store
+from stream.app import Role, consumer_of, new_app, register
+from stream.settings import Settings
+from stream.watchdog import Watchdog
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Facts:
+    """What a role adds to its status."""
+
+    release: str | None = None
+    feature_table_rows: int | None = None
+    features_as_of: str | None = None
+
+
+class Worker(faust.Worker):  # type: ignore[misc]
+    """Faust's worker, which tells the watchdog when it is asked to stop."""
+
+    watchdog: Watchdog
+
+    def _schedule_shutdown(self, signal: Any) -> None:
+        self.watchdog.stopping()
+        super()._schedule_shutdown(signal)
+
+
+def run_worker(settings: Settings, role: Role) -> None:
+    """Run a role until it is told to stop; exits the process."""
+    metrics = Metrics.create()
+    app = new_app(settings, role)
+    facts = Facts()
+    run_sql = None
+    if role == "scoring":
+        _add_scoring(app, settings, metrics, facts)
+    elif role == "sink":
+        run_sql = _add_sink(app, settings, metrics)
+    else:
+        _add_monitor(app, settings, metrics)
+    _add_status(app, settings, role, metrics, facts, run_sql)
+    worker = Worker(app, loglevel="WARN", redirect_stdouts=False, quiet=True, loghandlers=[])
+    worker.watchdog = Watchdog(
+        lambda: sum(consumer_of(app).lag().values()),
+        lambda: consumer_of(app).last_progress,
+        settings.stall_seconds,
+    )
+    worker.watchdog.start()
+    logger.info("worker.starting", role=role, kafka=settings.kafka.bootstrap_servers)
+    worker.execute_from_commandline()
+
+
+def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Facts) -> None:
+    from stream.composition import build_pipeline
+    from stream.scoring_agent import scoring_agent
+
+    pipeline = build_pipeline(settings)
+    facts.release = pipeline.release
+    facts.feature_table_rows = len(pipeline.table)
+    facts.features_as_of = pipeline.table.as_of.isoformat() if pipeline.table.as_of else None
+    metrics.release_info.labels(release=pipeline.release).set(1)
+    agent = scoring_agent(settings.kafka, lambda: pipeline, metrics)
+    register(app, settings.kafka.applications, "score", agent)
+
+
+def _add_sink(app: faust.App, settings: Settings, metrics: Metrics) -> Callable[[str], bytes]:
+    from sinks.clickhouse import ClickHouseSink
+    from sinks.migrations import migrate
+    from stream.sink_agent import inserts, sink_agent
+
+    store = store_of(settings)
+    migrate(store)
+    topics = {
+        "decision_ledger": settings.kafka.ledger,
+        "parked_events": settings.kafka.parked,
+        "drift_alarms": settings.kafka.alarms,
+    }
+    for table, insert in inserts(ClickHouseSink(store)).items():
+        register(app, topics[table], f"write_{table}", sink_agent(table, insert, metrics))
+    reader = store_of(settings, read_only=True)
+
+    def run_sql(sql: str) -> bytes:
+        try:
+            answer = reader.query(sql)
+        except (StoreRefused, StoreUnavailable) as error:
+            raise SqlFailed(str(error)) from error
+        stream = pa.BufferOutputStream()
+        with pa.ipc.new_stream(stream, answer.schema) as writer:
+            writer.write_table(answer)
+        content: bytes = stream.getvalue().to_pybytes()
+        return content
+
+    return run_sql
+
+
+def _add_monitor(app: faust.App, settings: Settings, metrics: Metrics) -> None:
+    from models.release import open_release
+    from monitoring.drift import DriftMonitor
+    from monitoring.psi import ReferenceBins
+    from sinks.ledger import LedgerBatch
+    from stream.composition import release_folder
+    from stream.monitor_agent import monitor_agent
+
+    def new_monitor(batch: LedgerBatch) -> DriftMonitor:
+        release = open_release(release_folder(settings.release, batch.release))
+        rows = np.column_stack(
+            (release.reference.default_probability, release.reference.features.astype(np.float64))
+        )
+        return DriftMonitor(release.id, batch.feature_names, ReferenceBins.of(rows))
+
+    agent = monitor_agent(settings.kafka, settings.monitor.checkpoint, new_monitor, metrics)
+    register(app, settings.kafka.ledger, "watch", agent)
+
+
+def store_of(settings: Settings, *, read_only: bool = False) -> ClickHouse:
+    """Open the store of the settings; raises StoreUnavailable."""
+    store = settings.store
+    return open_store(
+        store.url,
+        user=store.user,
+        password=store.password.get_secret_value(),
+        database=store.database,
+        read_only=read_only,
+    )
+
+
+def _add_status(
+    app: faust.App,
+    settings: Settings,
+    role: Role,
+    metrics: Metrics,
+    facts: Facts,
+    run_sql: Callable[[str], bytes] | None,
+) -> None:
+    def snapshot() -> Status:
+        return _status(app, settings, role, metrics, facts)
+
+    @app.timer(1.0)  # type: ignore[untyped-decorator]
+    async def measure_lag() -> None:
+        for tp, lag in consumer_of(app).lag().items():
+            metrics.consumer_lag.labels(topic=tp.topic, partition=str(tp.partition)).set(lag)
+
+    if not settings.status.port:
+        return
+    stack = AsyncExitStack()
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def serve_status() -> None:
+        api = status_api(snapshot, metrics.registry, run_sql)
+        port = await stack.enter_async_context(
+            served(api, settings.status.host, settings.status.port)
+        )
+        logger.info("status.listening", role=role, url=f"http://{settings.status.host}:{port}")
+
+    @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
+    async def stop_status(*_: object, **__: object) -> None:
+        await stack.aclose()
+
+
+def _status(
+    app: faust.App, settings: Settings, role: Role, metrics: Metrics, facts: Facts
+) -> Status:
+    consumer = consumer_of(app)
+    still_s = monotonic() - consumer.last_progress
+    not_ready = []
+    try:
+        assigned = consumer.assignment()
+        lag = consumer.lag()
+    except Exception as error:  # noqa: BLE001 - whatever Faust raises before its consumer is up
+        assigned, lag = set(), {}
+        not_ready.append(NotReady(check="kafka", detail=str(error)))
+    if not assigned and not not_ready:
+        not_ready.append(NotReady(check="kafka", detail="no partition is assigned yet"))
+    counters = {
+        sample.name + "".join(f" {value}" for value in sample.labels.values()): sample.value
+        for family in metrics.registry.collect()
+        if family.type == "counter"
+        for sample in family.samples
+    }
+    alive = not (sum(lag.values()) > 0 and still_s > settings.stall_seconds)
+    return Status(
+        role=role,
+        alive=alive,
+        not_ready=not_ready,
+        release=facts.release,
+        feature_table_rows=facts.feature_table_rows,
+        features_as_of=facts.features_as_of,
+        lag={f"{tp.topic}/{tp.partition}": number for tp, number in lag.items()},
+        counters=counters,
+        seconds_since_progress=still_s,
+    )
