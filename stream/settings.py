@@ -42,6 +42,9 @@ class StoreSettings(_Section):
     url: str = Field(
         "http://127.0.0.1:8123", description="http(s)://host:port, or chdb:///path (embedded)."
     )
+    door: str = Field(
+        "http://127.0.0.1:8011", description="The status service of who hosts an embedded store."
+    )
     user: str = "default"
     password: SecretStr = SecretStr("")
     database: str = "default"

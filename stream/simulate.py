@@ -120,13 +120,20 @@ async def send_at_rate(
     sent: Sent,
     *,
     rate: float,
-    until: Callable[[Sent], bool],
+    count: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Send `rate` events a second until `until` says so; `sent` counts what is acknowledged."""
+    """
+    Send `rate` events a second until `count` are sent or `stop` says so.
+
+    `sent` counts what the broker has acknowledged.
+    """
     started = monotonic()
     offered = 0
-    while not until(sent):
+    while not stop() and (count is None or offered < count):
         due = int((monotonic() - started) * rate) - offered
+        if count is not None:
+            due = min(due, count - offered)
         if due > 0:
             chunk = [next(events) for _ in range(due)]
             await send_all(publisher, topic, partitions, (record for record, _ in chunk))

@@ -1,0 +1,108 @@
+"""Files to decisions without Kafka: the same features, scores and policy as in the stream."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from models.release import Release
+from scoring.decision import BANDS, OUTCOMES
+
+
+class RowsRefused(Exception):
+    """A file's rows cannot be scored; says which file and column."""
+
+
+def read_rows(path: Path, key: str) -> pa.Table:
+    """Read Parquet, CSV or JSON lines; an `attributes` object is spread into columns."""
+    readers = {
+        ".parquet": pq.read_table,
+        ".csv": pyarrow.csv.read_csv,
+        ".jsonl": pyarrow.json.read_json,
+        ".ndjson": pyarrow.json.read_json,
+    }
+    if path.suffix not in readers:
+        msg = f"{path}: a file of rows ends in {', '.join(readers)}"
+        raise RowsRefused(msg)
+    try:
+        rows = readers[path.suffix](path)
+    except (pa.ArrowException, OSError) as error:
+        msg = f"{path}: {error}"
+        raise RowsRefused(msg) from None
+    if "attributes" in rows.column_names and pa.types.is_struct(rows["attributes"].type):
+        rows = rows.flatten()
+        names = [name.removeprefix("attributes.") for name in rows.column_names]
+        rows = rows.rename_columns(names)
+    if rows.column_names.count(key) != 1:
+        msg = f"{path}: key column {key!r} stands {rows.column_names.count(key)} times; see --key"
+        raise RowsRefused(msg)
+    return rows
+
+
+def features_of(rows: pa.Table, release: Release, path: Path) -> NDArray[np.float32]:
+    """
+    Give each row's features: float32[n, features].
+
+    Rows hold all features of the release, or else all attributes from which they are computed.
+    """
+    present = set(rows.column_names)
+    names = release.schema.names
+    if present.issuperset(names):
+        features = np.empty((rows.num_rows, len(names)), dtype=np.float32)
+        for index, name in enumerate(names):
+            features[:, index] = _numbers(rows, name, path)
+        return features
+    attributes = [attribute.name for attribute in release.definition.attributes]
+    missing = [name for name in attributes if name not in present]
+    if missing:
+        lacking = [name for name in names if name not in present]
+        msg = (
+            f"{path}: neither all features ({len(lacking)} missing, first {lacking[0]!r}) "
+            f"nor all attributes ({len(missing)} missing, first {missing[0]!r})"
+        )
+        raise RowsRefused(msg)
+    columns = {name: _numbers(rows, name, path) for name in attributes}
+    return release.definition.compute(columns)
+
+
+def score_file(path: Path, release: Release, out: Path, key: str) -> int:
+    """
+    Decide each row of a file, in its order; give their number.
+
+    `out` is Parquet, one row for each: key, default_probability, score, outcome, risk_band,
+    release. It appears whole or not at all. Raises RowsRefused.
+    """
+    rows = read_rows(path, key)
+    features = features_of(rows, release, path)
+    probability = release.scorer.default_probability(features)
+    outcomes = release.policy.outcomes(probability, np.zeros(len(features), dtype=bool), features)
+    decided = pa.table(
+        {
+            key: rows[key],
+            "default_probability": probability,
+            "score": release.policy.scorecard.points(probability),
+            "outcome": np.array(OUTCOMES)[outcomes],
+            "risk_band": np.array(BANDS)[release.policy.bands(probability)],
+            "release": pa.repeat(release.id, len(features)),
+        }
+    )
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(decided, unfinished)
+    unfinished.replace(out)
+    return len(features)
+
+
+def _numbers(rows: pa.Table, name: str, path: Path) -> NDArray[np.float64]:
+    column = rows[name]
+    try:
+        numbers = column.cast(pa.float64())
+    except pa.ArrowException as error:
+        msg = f"{path}: column {name!r} holds {column.type}, not numbers: {error}"
+        raise RowsRefused(msg) from None
+    found: NDArray[np.float64] = numbers.to_numpy()
+    return found

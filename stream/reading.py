@@ -1,0 +1,68 @@
+"""Questions to ClickHouse and to running processes, and their answers as tables."""
+
+import json
+import sys
+
+import httpx
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+
+from sinks.store import SqlDoor, StoreUnavailable
+from stream.settings import Settings
+from stream.worker import store_of
+
+
+def ask(settings: Settings, sql: str) -> pa.Table:
+    """
+    Run a query, read-only.
+
+    An embedded store that a running process hosts is asked through that process's door; one that
+    nobody hosts is opened here. Raises StoreUnavailable, StoreRefused.
+    """
+    if settings.store.url.startswith("chdb://"):
+        try:
+            return SqlDoor(settings.store.door).query(sql)
+        except StoreUnavailable:
+            pass  # nobody hosts it now
+    store = store_of(settings, read_only=True)
+    try:
+        return store.query(sql)
+    finally:
+        store.close()
+
+
+def print_rows(rows: pa.Table, *, as_json: bool) -> None:
+    """Print a result: a table for people, JSON lines for machines."""
+    if as_json:
+        for row in rows.to_pylist():
+            print(json.dumps(row, default=str))  # noqa: T201 - data belongs on standard output
+        return
+    table = Table(*rows.column_names)
+    for row in rows.to_pylist():
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    Console(file=sys.stdout).print(table)
+
+
+def status_of(url: str) -> dict[str, object] | None:
+    """Ask a process for its status; None where nobody answers."""
+    try:
+        answer = httpx.get(f"{url}/status", timeout=2.0)
+    except httpx.TransportError:
+        return None
+    found: dict[str, object] = answer.json()
+    return found
+
+
+def print_drift(settings: Settings) -> None:
+    """Print each subject's statistics from the monitor's checkpoint."""
+    from monitoring.drift import DriftMonitor
+
+    if not settings.monitor.checkpoint.is_file():
+        return
+    monitor = DriftMonitor.from_bytes(settings.monitor.checkpoint.read_bytes())
+    table = Table("subject", "decisions", "mean", "variance", "p05", "p50", "p95", "missing", "PSI")
+    for row in sorted(monitor.statistics(), key=lambda row: -row.psi):
+        numbers = (row.mean, row.variance, row.p05, row.p50, row.p95, row.missing_share, row.psi)
+        table.add_row(row.subject, str(row.decisions), *(f"{number:.4g}" for number in numbers))
+    Console(file=sys.stdout).print(table)

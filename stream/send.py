@@ -1,0 +1,73 @@
+"""Files and the example's applicants to application events."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from models.prepare import KEY, Prepared
+from models.score_file import RowsRefused, read_rows
+from stream.publisher import OutRecord, Publisher
+from stream.settings import KafkaSettings
+from stream.simulate import Applicant, Sent, Simulator, cloud_event, send_all, send_at_rate
+
+_CHUNK = 2_000
+
+
+def applicants_of(prepared: Prepared) -> list[Applicant]:
+    """Give the example's stream of applicants, each with the attributes of the event."""
+    return [
+        Applicant(int(row.pop(KEY)), row) for row in pq.read_table(prepared.applications).to_pylist()
+    ]
+
+
+async def send_file(kafka: KafkaSettings, path: Path, key: str, run: str) -> int:
+    """Send each row as an application event; columns beside the key are its attributes."""
+    rows = read_rows(path, key)
+    records = []
+    for number, row in enumerate(rows.to_pylist()):
+        application_id = row.pop(key)
+        if not isinstance(application_id, int):
+            msg = f"{path}: row {number}: key {application_id!r} is no whole number"
+            raise RowsRefused(msg)
+        event_id = str(row.pop("event_id", f"{run}-{number:08d}"))
+        at = datetime.now(UTC)
+        submitted_at = str(row.pop("submitted_at", at.isoformat()))
+        event = {
+            "event_id": event_id,
+            "application_id": application_id,
+            "submitted_at": submitted_at,
+            "attributes": row,
+        }
+        if not row:
+            del event["attributes"]
+        value = json.dumps(event).encode()
+        headers = cloud_event(event_id, submitted_at)
+        at_ms = int(at.timestamp() * 1000)
+        records.append(OutRecord(str(application_id).encode(), value, headers, at_ms))
+    async with Publisher(kafka.bootstrap_servers, client_id="creditstream-send") as publisher:
+        for start in range(0, len(records), _CHUNK):
+            chunk = records[start : start + _CHUNK]
+            await send_all(publisher, kafka.applications, kafka.partitions, chunk)
+    return len(records)
+
+
+async def simulate_example(
+    kafka: KafkaSettings, data: Path, rate: float, count: int | None, bad_share: float
+) -> Sent:
+    """Send the example's applications at a rate, `count` of them or for ever."""
+    run = f"sim-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    simulator = Simulator(applicants_of(Prepared(data)), run, bad_share)
+    sent = Sent()
+    async with Publisher(kafka.bootstrap_servers, client_id="creditstream-simulate") as publisher:
+        await send_at_rate(
+            publisher,
+            kafka.applications,
+            kafka.partitions,
+            simulator.events(),
+            sent,
+            rate=rate,
+            count=count,
+        )
+    return sent
