@@ -53,7 +53,7 @@ def run_worker(settings: Settings, role: Role) -> None:
     else:
         _add_monitor(app, settings, metrics)
     _add_status(app, settings, role, metrics, facts, run_sql)
-    worker = Worker(app, loglevel="WARN", redirect_stdouts=False, quiet=True, loghandlers=[])
+    worker = Worker(app, redirect_stdouts=False, quiet=True, override_logging=False)
     worker.watchdog = Watchdog(
         lambda: sum(consumer_of(app).lag().values()),
         lambda: consumer_of(app).last_progress,
