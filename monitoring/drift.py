@@ -21,6 +21,7 @@ _ENOUGH = 500
 _PSI_ALARM, _PSI_CALM = 0.25, 0.10
 _ADWIN_DELTA = 0.002
 _QUIET_ROWS = 1_000
+_RECENT = 200  # River's ADWIN does not say where its window was cut, so an alarm shows these
 _FORMAT = b"creditstream-monitor-1\n"
 _QUANTILES = (0.05, 0.5, 0.95)
 
@@ -57,14 +58,14 @@ class _Subject:
     psi_alarmed: bool = False
 
     def update(self, values: list[float], ranks: list[float]) -> bool:
-        """Take values (NaN: missing) with their ranks in [0, 1]; say whether ADWIN saw a change."""
+        """Take values (NaN: missing) with their ranks in [0, 1]; say if ADWIN saw a change."""
         changed = False
         for value, rank in zip(values, ranks, strict=True):
             if value != value:  # noqa: PLR0124 - NaN, the quick way
                 self.missing += 1
                 continue
             self.adwin.update(rank)
-            changed = changed or self.adwin.drift_detected
+            changed = changed or bool(self.adwin.drift_detected)
             self.variance.update(value)
             for quantile in self.quantiles:
                 quantile.update(value)
@@ -171,6 +172,10 @@ class DriftMonitor:
     def _psi(self) -> NDArray[np.float64]:
         return self._bins.psi(self._counts)
 
+    def _recent_rank(self, index: int) -> float:
+        places = self._places[(self._seen - 1 - np.arange(min(_RECENT, self._seen))) % WINDOW, index]
+        return float(places.mean() / BINS)
+
     def _since(self, decisions: int, now: datetime) -> datetime:
         back = min(decisions, self._seen, WINDOW)
         return self._times[(self._seen - back) % WINDOW] or now
@@ -184,10 +189,17 @@ class DriftMonitor:
             index_psi = float(psi[index])
             if changed[index] and self._seen >= max(subject.quiet_until, _ENOUGH):
                 subject.quiet_until = self._seen + _QUIET_ROWS
-                width = int(subject.adwin.width)
-                estimate = float(subject.adwin.estimation)
                 alarms.append(
-                    self._alarm("adwin", subject.name, estimate, 0.0, width, now, partition, offset)
+                    self._alarm(
+                        "adwin",
+                        subject.name,
+                        self._recent_rank(index),
+                        0.0,
+                        _RECENT,
+                        now,
+                        partition,
+                        offset,
+                    )
                 )
             if index_psi >= _PSI_ALARM and not subject.psi_alarmed:
                 subject.psi_alarmed = True
@@ -216,7 +228,7 @@ class DriftMonitor:
         moved = (
             f"its distribution differs from the reference (PSI {value:.2f}, alarm at {threshold})"
             if detector == "psi"
-            else f"its mean level changed (rank {value:.2f} in the last {decisions} decisions)"
+            else f"its mean level changed (mean rank {value:.2f} in the last {decisions} decisions)"
         )
         return Alarm(
             alarm_id=alarm_id(self.release, detector, subject, partition, offset),

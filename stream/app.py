@@ -55,7 +55,9 @@ def new_app(settings: Settings, role: Role) -> faust.App:
         worker_redirect_stdouts=False,
         loghandlers=[],
     )
-    app.transport = Transport(app.conf.broker_consumer, app)
+    transport = Transport(app.conf.broker_consumer, app)
+    transport.fetch_max_wait_ms = kafka.fetch_max_wait_ms
+    app.transport = transport
     # Faust warns once an interval about topics that were idle; our watchdog looks at lag instead.
     logging.getLogger("faust.transport.drivers.aiokafka").setLevel(logging.CRITICAL)
     return app

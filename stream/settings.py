@@ -32,6 +32,9 @@ class KafkaSettings(_Section):
     alarms: str = "credit.alarms.v1"
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 4
     max_poll_records: Annotated[int, Field(ge=1, le=100_000)] = 2_000
+    fetch_max_wait_ms: Annotated[int, Field(ge=1, le=100)] = Field(
+        100, description="How long the broker may hold a fetch; 10 suits the mock broker."
+    )
     session_timeout: Annotated[float, Field(gt=0, le=300)] = Field(10.0, description="Seconds.")
     commit_interval: Annotated[float, Field(gt=0, le=60)] = Field(0.5, description="Seconds.")
 

@@ -15,8 +15,8 @@ from mode import Service
 
 from scoring.poll import Poll
 
-# Faust asks the broker to hold a fetch for 1.5 s, in which a partition can stall; our own limit.
-FETCH_MAX_WAIT_MS = 100
+# Faust asks the broker to hold a fetch for 1.5 s, in which a partition can stall.
+LONGEST_FETCH_WAIT_MS = 100
 
 
 class PollInFlight:
@@ -66,7 +66,7 @@ class PollConsumerThread(faust_aiokafka.AIOKafkaConsumerThread):  # type: ignore
         consumer = super()._create_worker_consumer(transport)
         # Faust passes both as constants; aiokafka hands them to its fetcher when it starts.
         for name, value in (
-            ("_fetch_max_wait_ms", FETCH_MAX_WAIT_MS),
+            ("_fetch_max_wait_ms", self.transport.fetch_max_wait_ms),
             ("_isolation_level", "read_committed"),
         ):
             if not hasattr(consumer, name):
@@ -198,6 +198,7 @@ def _columns(tp: TP, records: list[Any]) -> Poll:
 
 
 class Transport(faust_aiokafka.Transport):  # type: ignore[misc]
-    """Faust's aiokafka transport with the poll consumer."""
+    """Faust's aiokafka transport with the poll consumer; waits are in milliseconds."""
 
     Consumer = PollConsumer
+    fetch_max_wait_ms: int = LONGEST_FETCH_WAIT_MS
