@@ -1,1 +1,1 @@
-"""What is known about applicants: the feature schema, the in-memory table, and how features are computed."""
+"""What is known about applicants: schema, in-memory table, how features are computed."""

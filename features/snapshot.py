@@ -98,7 +98,9 @@ def load_snapshot(path: Path, schema: FeatureSchema) -> FeatureTable:
 def _check_columns(path: Path, table: pa.Table, key: str, schema: FeatureSchema) -> None:
     names = tuple(name for name in table.column_names if name != key)
     if table.column_names.count(key) != 1:
-        raise SnapshotRefused(path, f"key column {key!r} stands {table.column_names.count(key)} times")
+        raise SnapshotRefused(
+            path, f"key column {key!r} stands {table.column_names.count(key)} times"
+        )
     difference = schema.difference(names)
     if difference:
         raise SnapshotRefused(path, f"its columns are not the schema's: {difference}")

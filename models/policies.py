@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 _HEAD = """\
-# The policy of a release: what follows from a default probability. Immutable, like all of a release.
+# The policy of a release: what follows from a default probability.
 
 # What an application is decided without any features.
 features_missing = "refer"

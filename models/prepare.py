@@ -123,7 +123,9 @@ def _labelled(
 ) -> pa.Table:
     columns: dict[str, NDArray[np.generic]] = {KEY: keys}
     columns |= dict(zip(DEFINITION.schema.names, features.T, strict=True))
-    return pa.table({name: np.ascontiguousarray(c) for name, c in (columns | {LABEL: label}).items()})
+    return pa.table(
+        {name: np.ascontiguousarray(c) for name, c in (columns | {LABEL: label}).items()}
+    )
 
 
 def _write(path: Path, table: pa.Table) -> None:

@@ -23,7 +23,12 @@ from scoring.errors import InvalidPolicy, ModelRefused, SchemaMismatch
 from scoring.policy import Policy
 
 MANIFEST = "manifest.json"
-MODEL, FEATURES, POLICY, REFERENCE = "model.txt", "features.json", "policy.toml", "reference.parquet"
+MODEL, FEATURES, POLICY, REFERENCE = (
+    "model.txt",
+    "features.json",
+    "policy.toml",
+    "reference.parquet",
+)
 FILES = (MODEL, FEATURES, POLICY, REFERENCE)
 EXPECTED = "expected_default_probability"
 FORMAT = 1

@@ -13,6 +13,7 @@ from features.schema import FeatureSchema
 from models.evaluate import cheapest_cutoff, evaluate
 from models.policies import policy_text
 from models.release import FORMAT, Manifest, write_release
+from scoring.booster import BoosterScorer
 
 _REFERENCE_ROWS = 2_000
 
@@ -98,7 +99,7 @@ def train(
         callbacks=[lightgbm.early_stopping(40, verbose=False)],
     )
     text = booster.model_to_string(num_iteration=booster.best_iteration)
-    probability = lightgbm.Booster(model_str=text).predict(calibration.features, num_threads=1)
+    probability = BoosterScorer(text, schema).default_probability(calibration.features)
     refer = cheapest_cutoff(
         calibration.label, probability, costs.false_negative, costs.false_positive
     )

@@ -1,6 +1,7 @@
 """The drift monitor: River's detectors and statistics, and PSI, over each decision's inputs."""
 
 import hashlib
+import math
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ class _Subject:
             if value != value:  # noqa: PLR0124 - NaN, the quick way
                 self.missing += 1
                 continue
-            self.adwin.update(rank)
+            self.adwin.update(rank)  # type: ignore[no-untyped-call] # River's
             changed = changed or bool(self.adwin.drift_detected)
             self.variance.update(value)
             for quantile in self.quantiles:
@@ -87,7 +88,10 @@ class DriftMonitor:
         self._bins = bins
         names = [PROBABILITY, *feature_names]
         delta = _ADWIN_DELTA / len(names)
-        self._subjects = [_Subject(name, ADWIN(delta=delta)) for name in names]
+        self._subjects = [
+            _Subject(name, ADWIN(delta=delta))  # type: ignore[no-untyped-call] # River's
+            for name in names
+        ]
         self._places = np.zeros((WINDOW, len(names)), dtype=np.int8)
         self._times: list[datetime | None] = [None] * WINDOW
         self._counts = np.zeros((len(names), BINS + 1), dtype=np.int64)
@@ -127,11 +131,13 @@ class DriftMonitor:
         psi = self._psi()
         return [
             SubjectStatistics(
-                subject.name,
-                self._seen,
-                float(subject.variance.mean.get()),
-                float(subject.variance.get()),
-                *(float(quantile.get() or np.nan) for quantile in subject.quantiles),
+                subject=subject.name,
+                decisions=self._seen,
+                mean=float(subject.variance.mean.get()),
+                variance=float(subject.variance.get()),
+                p05=_level(subject.quantiles[0]),
+                p50=_level(subject.quantiles[1]),
+                p95=_level(subject.quantiles[2]),
                 missing_share=subject.missing / max(self._seen, 1),
                 psi=float(psi[index]),
             )
@@ -173,7 +179,9 @@ class DriftMonitor:
         return self._bins.psi(self._counts)
 
     def _recent_rank(self, index: int) -> float:
-        places = self._places[(self._seen - 1 - np.arange(min(_RECENT, self._seen))) % WINDOW, index]
+        places = self._places[
+            (self._seen - 1 - np.arange(min(_RECENT, self._seen))) % WINDOW, index
+        ]
         return float(places.mean() / BINS)
 
     def _since(self, decisions: int, now: datetime) -> datetime:
@@ -243,3 +251,8 @@ class DriftMonitor:
             decisions=decisions,
             text=f"{subject} drifts: {moved}, since {since:%H:%M:%S} UTC.",
         )
+
+
+def _level(quantile: Quantile) -> float:
+    level = quantile.get()
+    return math.nan if level is None else float(level)

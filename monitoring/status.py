@@ -1,4 +1,4 @@
-"""The status service: alive, ready or why not, numbers, and a door for SQL where a store is hosted."""
+"""The status service: alive, ready or why not, numbers, and SQL where a store is hosted."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -56,23 +56,26 @@ def application_type(definition: FeatureDefinition) -> type[Application]:
         kw_only=True,
         gc=False,
     )
-    return msgspec.defstruct(
+    event: Any = msgspec.defstruct(
         "ApplicationEvent",
         [("attributes", attributes | None, None)],
         bases=(Application,),
         namespace={"__doc__": "Someone asked for credit."},
         frozen=True,
     )
+    made: type[Application] = event
+    return made
 
 
 def _field(index: int, attribute: Attribute) -> tuple[str, Any] | tuple[str, Any, None]:
-    limits = {
+    limits: dict[str, Any] = {
         side: int(bound) if attribute.kind == "integer" else float(bound)
         for side, bound in (("ge", attribute.minimum), ("le", attribute.maximum))
         if bound is not None
     }
-    number = int if attribute.kind == "integer" else float
-    annotated = Annotated[number, Meta(description=attribute.meaning or None, **limits)]
+    number: Any = int if attribute.kind == "integer" else float
+    meta = Meta(description=attribute.meaning or None, **limits)
+    annotated: Any = Annotated[number, meta]
     if attribute.required:
         return (f"a{index}", annotated)
     return (f"a{index}", annotated | None, None)

@@ -4,16 +4,20 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 from uuid import UUID
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-OUTCOMES = ("approve", "refer", "decline")
-BANDS = ("low", "medium", "high")
-FEATURE_SOURCES = ("table", "computed", "missing")
+Outcome = Literal["approve", "refer", "decline"]
+Band = Literal["low", "medium", "high"]
+FeatureSource = Literal["table", "computed", "missing"]
+
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+BANDS: tuple[Band, ...] = get_args(Band)
+FEATURE_SOURCES: tuple[FeatureSource, ...] = get_args(FeatureSource)
 MISSING_SOURCE = FEATURE_SOURCES.index("missing")
 
 NO_TIME = -1
@@ -54,12 +58,12 @@ class Decision(msgspec.Struct, frozen=True):
     application_id: int
     submitted_at: datetime
     decided_at: datetime
-    outcome: Literal["approve", "refer", "decline"]
+    outcome: Outcome
     default_probability: float | None
     score: int | None
-    risk_band: Literal["low", "medium", "high"] | None
+    risk_band: Band | None
     reasons: tuple[Reason, ...]
-    feature_source: Literal["table", "computed", "missing"]
+    feature_source: FeatureSource
     features_as_of: datetime | None
     release: str
     origin: Origin
@@ -79,7 +83,9 @@ def decision_id(source: str, event_id: str) -> bytes:
     """
     name = f"{len(source)}:{source}{event_id}".encode()
     # SHA-1 is what version 5 is defined on; it protects nothing here.
-    digest = bytearray(hashlib.sha1(_DECISION_NAMESPACE + name, usedforsecurity=False).digest()[:16])
+    digest = bytearray(
+        hashlib.sha1(_DECISION_NAMESPACE + name, usedforsecurity=False).digest()[:16]
+    )
     digest[6] = (digest[6] & 0x0F) | 0x50
     digest[8] = (digest[8] & 0x3F) | 0x80
     return bytes(digest)

@@ -74,7 +74,7 @@ class Decoded:
     unknown_fields: int
 
 
-class _Refused(Exception):  # noqa: N818 - a decision about one event, caught right here
+class _Refused(Exception):
     def __init__(self, code: Code, path: str, value: str, rule: str) -> None:
         super().__init__(rule)
         self.code = code

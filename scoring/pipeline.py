@@ -23,6 +23,7 @@ from scoring.errors import SchemaMismatch
 from scoring.policy import Policy
 from scoring.poll import Poll
 
+
 class Scorer(Protocol):
     """What turns model input into default probabilities and their explanation."""
 

@@ -130,14 +130,16 @@ def decode(message: bytes) -> LedgerBatch:
             batches = list(reader)
         for rows in batches:
             rows.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+        # A damaged name is found only where it is read.
+        names_read = batches[0].schema.names if batches else []
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise LedgerDamaged(str(error)) from None
     if len(batches) != 1:
         msg = f"it holds {len(batches)} record batches, not one"
         raise LedgerDamaged(msg)
     rows = batches[0]
     if not rows.schema.equals(LEDGER_SCHEMA, check_metadata=False):
-        raise LedgerDamaged(_difference(rows.schema))
+        raise LedgerDamaged(_difference(rows.schema, names_read))
     for field, column in zip(rows.schema, rows.columns, strict=True):
         if column.null_count and not field.nullable:
             msg = f"column {field.name!r} holds {column.null_count} nulls"
@@ -236,11 +238,11 @@ def _offsets(lengths: Sequence[int] | NDArray[np.integer[Any]]) -> Any:
     return pa.array(offsets)
 
 
-def _difference(found: pa.Schema) -> str:
+def _difference(found: pa.Schema, names: Sequence[str]) -> str:
     for expected in LEDGER_SCHEMA:
-        if expected.name not in found.names:
-            return f"column {expected.name!r} is missing"
+        if names.count(expected.name) != 1:
+            return f"column {expected.name!r} stands {names.count(expected.name)} times"
         if not found.field(expected.name).equals(expected):
-            return f"column {expected.name!r} is {found.field(expected.name)}, not {expected}"
-    extra = [name for name in found.names if name not in LEDGER_SCHEMA.names]
+            return f"column {expected.name!r} is not of the type {expected.type}"
+    extra = [name for name in names if name not in LEDGER_SCHEMA.names]
     return f"columns {extra} are unknown" if extra else "its columns stand in another order"

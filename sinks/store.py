@@ -1,4 +1,4 @@
-"""ClickHouse: a server over HTTP, the real engine in process, or a running process that hosts it."""
+"""ClickHouse: a server, the engine in this process, or another process that hosts it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,24 +6,30 @@ from functools import partial
 from typing import Any, Protocol
 
 import httpx
+import msgspec
 import pyarrow as pa
+
+from sinks.query_guard import CANONICAL_SQL, FORBIDDEN_FUNCTIONS_SQL, QueryForbidden, QueryGuard
 
 TIMEOUT_SECONDS = 10
 SQL_PATH = "/api/v1/sql"
 _ARROW_STREAM = "ArrowStream"
 # Errors that pass by themselves (names in ClickHouse's ErrorCodes.cpp): memory, time, network,
-# too many parts or queries, no space, no replica.
+# too many parts or queries, no space, no replica, a quota used up, a server on its way down.
 _TRANSIENT = frozenset(
-    {3, 107, 159, 164, 202, 203, 209, 210, 241, 242, 243, 252, 285, 319, 425, 999}
+    {3, 75, 107, 159, 164, 198, 201, 202, 203, 209, 210, 236, 241, 242, 243, 252, 285, 319, 394}
+    | {425, 439, 999}
 )
-_READONLY_CODE = 164
-# The limits must be sent before `readonly`, which forbids any further change.
+# The limits must be sent before `readonly`, which forbids any further change. A result above the
+# limit is an error: one that is cut would be taken for the whole.
 READ_ONLY = {
     "max_execution_time": 20,
     "max_result_rows": 100_000,
-    "result_overflow_mode": "break",
+    "result_overflow_mode": "throw",
+    "max_memory_usage": 2_000_000_000,
     "readonly": 1,
 }
+_MISSING_DOOR = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED)
 
 
 class StoreUnavailable(Exception):
@@ -63,17 +69,24 @@ class ClickHouse:
     """A store through clickhouse-connect: a server, or chDB in this process."""
 
     client: Any
-    read_only: bool = False
+    guard: QueryGuard | None = None
 
     def query(self, sql: str) -> pa.Table:
-        """Run a query and read its result as Arrow."""
-        call = partial(self.client.raw_query, sql, fmt=_ARROW_STREAM)
-        # A server that is read-only for a while says the same code as a query that may not write.
-        transient = _TRANSIENT - {_READONLY_CODE} if self.read_only else _TRANSIENT
-        content = _ask(call, transient=transient)
-        if not content:
-            return pa.table({})
-        return pa.ipc.open_stream(content).read_all()
+        """
+        Run a query and read its result as Arrow.
+
+        With a guard this is safe for a stranger's SQL: one statement that reads tables, within
+        limits; anything else raises StoreRefused.
+        """
+        if self.guard is None:
+            return _read(self.client, sql)
+        canonical = _read(self.client, CANONICAL_SQL, {"sql": sql})["sql"][0].as_py()
+        try:
+            self.guard.check(canonical)
+        except QueryForbidden as forbidden:
+            raise StoreRefused(0, str(forbidden)) from None
+        # Where a reader's query meets a limit, or would write, asking again changes nothing.
+        return _read(self.client, canonical, transient=frozenset())
 
     def command(self, sql: str) -> None:
         """Run a statement."""
@@ -82,11 +95,24 @@ class ClickHouse:
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         """Insert an Arrow table in one block."""
         settings = {"async_insert": 0, "insert_deduplication_token": token}
+        # The driver sends an insert again by itself when a connection closes: hence the token.
         _ask(partial(self.client.insert_arrow, table, rows, settings=settings))
 
     def close(self) -> None:
         """Close the client, and with it an engine in process."""
         self.client.close()
+
+
+def _read(
+    client: Any,
+    sql: str,
+    parameters: dict[str, str] | None = None,
+    *,
+    transient: frozenset[int] = _TRANSIENT,
+) -> pa.Table:
+    call = partial(client.raw_query, sql, parameters=parameters, fmt=_ARROW_STREAM)
+    content = _ask(call, transient=transient)
+    return pa.ipc.open_stream(content).read_all() if content else pa.table({})
 
 
 def _ask(call: Callable[[], Any], *, transient: frozenset[int] = _TRANSIENT) -> Any:
@@ -97,7 +123,8 @@ def _ask(call: Callable[[], Any], *, transient: frozenset[int] = _TRANSIENT) -> 
     except exceptions.DatabaseError as error:
         code = getattr(error, "code", None) or 0
         # Without a code it was the connection, not the engine, that said no.
-        if code in transient or (code == 0 and "Code: " not in str(error)):
+        away = code == 0 and "Code: " not in str(error)
+        if code in transient or (away and not isinstance(error, exceptions.ProgrammingError)):
             raise StoreUnavailable(str(error)) from error
         raise StoreRefused(code, str(error)) from error
     except (exceptions.Error, OSError) as error:
@@ -123,11 +150,20 @@ class SqlDoor:
             msg = f"no answer from {self.url}: {error}"
             raise StoreUnavailable(msg) from error
         if answer.status_code == httpx.codes.OK:
-            return pa.ipc.open_stream(answer.content).read_all()
-        detail = answer.json().get("detail", answer.text)
-        if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+            return self._read(answer.content)
+        detail = _detail(answer)
+        # A process of another role answers there, or none of ours.
+        missing = answer.status_code in _MISSING_DOOR
+        if missing or answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise StoreUnavailable(detail)
         raise StoreRefused(0, detail)
+
+    def _read(self, content: bytes) -> pa.Table:
+        try:
+            return pa.ipc.open_stream(content).read_all()
+        except pa.ArrowException as error:
+            msg = f"{self.url} answered with something other than a result: {error}"
+            raise StoreUnavailable(msg) from error
 
     def command(self, sql: str) -> None:
         """Refuse: the door is for reading."""
@@ -143,11 +179,25 @@ class SqlDoor:
         """Nothing is held."""
 
 
+def _detail(answer: httpx.Response) -> str:
+    """Say what a refusal says: RFC 9457's `detail`, else the beginning of whatever was sent."""
+    try:
+        return msgspec.json.decode(answer.content, type=_Problem).detail
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return f"{answer.status_code} from {answer.url}: {answer.text[:200]}"
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    detail: str
+
+
 def open_store(
     url: str, *, user: str, password: str, database: str, read_only: bool = False
 ) -> ClickHouse:
     """
     Open `http(s)://host:port` or `chdb:///path`; `read_only` forbids writing, and bounds queries.
+
+    A database that is not there is created, unless `read_only`.
 
     Raises StoreUnavailable where nobody answers, and where another process has the path.
     """
@@ -162,7 +212,6 @@ def open_store(
                 dsn=url,
                 username=user,
                 password=password,
-                database=database,
                 connect_timeout=TIMEOUT_SECONDS,
                 send_receive_timeout=TIMEOUT_SECONDS,
                 query_retries=0,
@@ -173,8 +222,23 @@ def open_store(
             raise
         msg = f"cannot open the store {url}: {error}"
         raise StoreUnavailable(msg) from error
-    if read_only:
-        # chDB keeps settings with the handle, so a reader has a handle of its own, and keeps it.
-        for name, value in READ_ONLY.items():
-            client.set_client_setting(name, value)
-    return ClickHouse(client, read_only)
+    _use(client, database, create=not read_only)
+    if not read_only:
+        return ClickHouse(client)
+    # chDB keeps settings with the handle, so a reader has a handle of its own, and keeps it.
+    for name, value in READ_ONLY.items():
+        client.set_client_setting(name, value)
+    table_functions, functions = _read(client, FORBIDDEN_FUNCTIONS_SQL).columns
+    return ClickHouse(
+        client, QueryGuard(set(table_functions[0].as_py()), set(functions[0].as_py()))
+    )
+
+
+def _use(client: Any, database: str, *, create: bool) -> None:
+    from clickhouse_connect.driver.binding import quote_identifier
+
+    name = quote_identifier(database)
+    # Asked first, because `CREATE … IF NOT EXISTS` needs the right to create also where it exists.
+    if create and not _ask(partial(client.command, f"EXISTS DATABASE {name}")):
+        _ask(partial(client.command, f"CREATE DATABASE IF NOT EXISTS {name}"))
+    client.database = database

@@ -1,4 +1,4 @@
-"""Brokers to run here: librdkafka's mock for a first run, Apache Kafka's own jars for the real thing.
+"""Brokers to run here: librdkafka's mock for a first run, and Apache Kafka from its jars.
 
 Each is a child process that ends when its parent does, however that ends.
 """

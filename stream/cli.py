@@ -91,7 +91,8 @@ def init(assign: SetOptions = None) -> None:
         settings = _settings(assign)
         created = asyncio.run(create_topics(settings.kafka))
         migrate(store_of(settings))
-        typer.echo(f"topics created: {', '.join(created) or 'none, all there'}; tables and views are up to date")
+        made = ", ".join(created) or "none, all there"
+        typer.echo(f"topics created: {made}; tables and views are up to date")
 
 
 @app.command()
@@ -104,13 +105,15 @@ def prepare(
 
     with _errors():
         prepared = prepare_example(example, out)
-        typer.echo(f"prepared {example}: {', '.join(p.name for p in sorted(prepared.folder.glob('*.parquet')))}")
+        files = ", ".join(path.name for path in sorted(prepared.folder.glob("*.parquet")))
+        typer.echo(f"prepared {example}: {files}")
 
 
 @app.command()
 def train(
     data: Annotated[Path, typer.Option(help="A folder that `prepare` made.")] = WORK,
-    out: Annotated[Path, typer.Option("-o", "--out", help="A folder of releases.")] = WORK / "releases",
+    out: Annotated[Path, typer.Option("-o", "--out", help="A folder of releases.")] = WORK
+    / "releases",
     seed: int = 350,
     *,
     as_json: Json = False,
@@ -247,7 +250,7 @@ def drift(*, as_json: Json = False, assign: SetOptions = None) -> None:
 
     with _errors():
         settings = _settings(assign)
-        alarms = "SELECT raised_at, detector, subject, round(value, 3) AS value, text FROM alarms LIMIT 20"
+        alarms = "SELECT raised_at, detector, subject, value, text FROM alarms LIMIT 20"
         print_rows(ask(settings, alarms), as_json=as_json)
         if not as_json:
             print_drift(settings)
@@ -282,7 +285,9 @@ def _show_release(release: Any, *, as_json: bool) -> None:
     typer.echo(f"  approve below {cutoffs.refer:.4f}, decline from {cutoffs.decline:.4f}")
     for part, metrics in release.manifest.metrics.items():
         for name, metric in metrics.items():
-            typer.echo(f"  {part} {name:10s} {metric.value:.4f}  [{metric.low:.4f}, {metric.high:.4f}]")
+            typer.echo(
+                f"  {part} {name:10s} {metric.value:.4f}  [{metric.low:.4f}, {metric.high:.4f}]"
+            )
 
 
 @contextmanager

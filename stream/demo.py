@@ -24,7 +24,6 @@ from rich.table import Table
 from features.taiwan_default import DEFINITION
 from models.evaluate import evaluate
 from models.prepare import KEY, LABEL, Prepared, prepare
-from models.release import load_release
 from models.train import read_labelled, train
 from sinks.store import SqlDoor, StoreRefused, StoreUnavailable
 from stream.app import ROLES
@@ -64,7 +63,9 @@ def run_demo(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     folder = folder.resolve()
-    console.print(f"[bold]creditstream[/] demo: everything in {folder}, nothing leaves this machine")
+    console.print(
+        f"[bold]creditstream[/] demo: everything in {folder}, nothing leaves this machine"
+    )
     with ExitStack() as stack:
         with _steps(console) as step:
             step("splitting 30,000 real clients into table, training and applications")
@@ -84,13 +85,17 @@ def run_demo(
             step("waiting until all are ready")
             urls = {role: f"http://127.0.0.1:{s.status.port}" for role, s in settings.items()}
             _await_ready(urls, folder)
-        console.print(f"  broker      librdkafka's mock on {broker.bootstrap_servers} (not durable)")
+        console.print(
+            f"  broker      librdkafka's mock on {broker.bootstrap_servers} (not durable)"
+        )
         console.print(f"  clickhouse  chDB in the sink's process, {folder / 'chdb'}")
         console.print(f"  status      {urls['scoring']}/status  /metrics  /docs")
         story = Story()
         applications = settings["scoring"].kafka
         asyncio.run(
-            _stream(console, story, prepared, processes, urls, applications, seconds, rate, drift, kill)
+            _stream(
+                console, story, prepared, processes, urls, applications, seconds, rate, drift, kill
+            )
         )
         door = SqlDoor(urls["sink"])
         _drain(door, story.sent)
@@ -124,7 +129,7 @@ def _settings(folder: Path, prepared: Prepared, servers: str) -> dict[str, Setti
 
 
 def _start(settings: dict[str, Settings], folder: Path) -> dict[str, RoleProcess]:
-    processes = {
+    processes: dict[str, RoleProcess] = {
         role: RoleProcess(settings[role], role, folder / f"{role}.log") for role in ROLES
     }
     for process in processes.values():
@@ -141,7 +146,9 @@ def _await_ready(urls: dict[str, str], folder: Path) -> None:
             if status is not None and not status["not_ready"]:
                 del waiting[role]
         if waiting and time.monotonic() > deadline:
-            msg = f"not ready after {_READY_SECONDS:.0f} s: {', '.join(waiting)}; see {folder}/*.log"
+            msg = (
+                f"not ready after {_READY_SECONDS:.0f} s: {', '.join(waiting)}; see {folder}/*.log"
+            )
             raise StoreUnavailable(msg)
         time.sleep(0.2)
 
@@ -155,8 +162,8 @@ async def _stream(
     kafka: Any,
     seconds: float,
     rate: float,
-    drift: bool,  # noqa: FBT001
-    kill: bool,  # noqa: FBT001
+    drift: bool,
+    kill: bool,
 ) -> None:
     applicants = applicants_of(prepared)
     random.Random(0).shuffle(applicants)  # noqa: S311 - the data are ordered, a stream is not
@@ -187,21 +194,23 @@ async def _stream(
                 live.update(_view(story, dict(zip(urls, statuses, strict=True))))
                 await asyncio.sleep(0.5)
 
-    async with Publisher(kafka.bootstrap_servers, client_id="creditstream-demo") as publisher:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(direct())
-            group.create_task(watch())
-            group.create_task(
-                send_at_rate(
-                    publisher,
-                    kafka.applications,
-                    kafka.partitions,
-                    simulator.events(),
-                    story.sent,
-                    rate=rate,
-                    stop=over.is_set,
-                )
+    async with (
+        Publisher(kafka.bootstrap_servers, client_id="creditstream-demo") as publisher,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(direct())
+        group.create_task(watch())
+        group.create_task(
+            send_at_rate(
+                publisher,
+                kafka.applications,
+                kafka.partitions,
+                simulator.events(),
+                story.sent,
+                rate=rate,
+                stop=over.is_set,
             )
+        )
 
 
 def _in_us_dollars() -> Any:
@@ -224,11 +233,19 @@ def _view(story: Story, statuses: dict[str, Any]) -> Table:
         if "_decisions_total " in name
     }
     parked = sum(v for name, v in counters.items() if "_events_parked_total " in name)
-    rows = sum(v for name, v in sink.get("counters", {}).items() if "decision_ledger" in name and "rows" in name)
-    alarms = sum(v for name, v in monitor.get("counters", {}).items() if "drift_alarms_total " in name)
+    rows = sum(
+        v
+        for name, v in sink.get("counters", {}).items()
+        if "decision_ledger" in name and "rows" in name
+    )
+    alarms = sum(
+        v for name, v in monitor.get("counters", {}).items() if "drift_alarms_total " in name
+    )
     table = Table(show_header=False, box=None)
     elapsed = time.monotonic() - story.started
-    table.add_row("sent", f"{story.sent.events:,}   {story.sent.events / max(elapsed, 1):,.0f} a second")
+    table.add_row(
+        "sent", f"{story.sent.events:,}   {story.sent.events / max(elapsed, 1):,.0f} a second"
+    )
     table.add_row("worker", "  ".join(f"{k} {v:,}" for k, v in outcomes.items()) or "starting")
     table.add_row("", f"parked {int(parked)}   lag {sum(scoring.get('lag', {}).values())}")
     table.add_row("clickhouse", f"{int(rows):,} rows")
@@ -255,9 +272,7 @@ def _drain(door: SqlDoor, sent: Sent) -> None:
         time.sleep(0.5)
 
 
-def _summary(
-    console: Console, door: SqlDoor, prepared: Prepared, sent: Sent
-) -> bool:
+def _summary(console: Console, door: SqlDoor, prepared: Prepared, sent: Sent) -> bool:
     decided = _one(door, "SELECT count() AS n FROM decisions")
     parked = _one(door, "SELECT count() AS n FROM parked")
     events = _one(door, "SELECT uniqExact(event_id) AS n FROM decisions")
@@ -269,12 +284,36 @@ def _summary(
     lost = sent.events - decided - parked
     twice = decided - events + both
     console.rule("what happened")
-    console.print(f"  consumed {sent.events:,} = decided {decided:,} + parked {parked:,}", highlight=False)
-    console.print(f"  rows in ClickHouse {decided:,}   [bold]lost {lost}   decided twice {twice}[/]")
-    _print(console, door, "outcomes", "SELECT outcome, sum(decisions) AS decisions FROM decision_mix_by_hour GROUP BY outcome ORDER BY outcome")
-    _print(console, door, "parked by cause", "SELECT code, path, rule, events FROM parked_by_cause LIMIT 10")
-    _print(console, door, "latency from the producer's timestamp", "SELECT minute, decisions, p50_ms, p99_ms FROM latency_by_minute")
-    _print(console, door, "drift alarms", "SELECT detector, subject, since, text FROM alarms ORDER BY raised_at LIMIT 5")
+    console.print(
+        f"  consumed {sent.events:,} = decided {decided:,} + parked {parked:,}", highlight=False
+    )
+    console.print(
+        f"  rows in ClickHouse {decided:,}   [bold]lost {lost}   decided twice {twice}[/]"
+    )
+    _print(
+        console,
+        door,
+        "outcomes",
+        "SELECT outcome, count() AS decisions FROM decisions GROUP BY outcome ORDER BY outcome",
+    )
+    _print(
+        console,
+        door,
+        "parked by cause",
+        "SELECT code, path, rule, events FROM parked_by_cause LIMIT 10",
+    )
+    _print(
+        console,
+        door,
+        "latency from the producer's timestamp",
+        "SELECT minute, decisions, p50_ms, p99_ms FROM latency_by_minute",
+    )
+    _print(
+        console,
+        door,
+        "drift alarms",
+        "SELECT detector, subject, since, text FROM alarms ORDER BY raised_at LIMIT 5",
+    )
     _print_auc(console, door, prepared)
     _print_examples(console, door)
     return lost == 0 and twice == 0
@@ -289,7 +328,7 @@ def _print_auc(console: Console, door: SqlDoor, prepared: Prepared) -> None:
     labels = pq.read_table(prepared.labels, columns=[KEY, LABEL])
     joined = rows.join(labels, keys=KEY, join_type="inner")
     label = joined[LABEL].to_numpy().astype(np.int8)
-    if len(np.unique(label)) < 2:  # noqa: PLR2004
+    if len(np.unique(label)) < 2:
         return
     auc = evaluate(label, joined["p"].to_numpy(), 0.5, seed=1)["auc"]
     console.print(
@@ -303,14 +342,17 @@ def _print_examples(console: Console, door: SqlDoor) -> None:
     for outcome in ("approve", "refer", "decline"):
         rows = door.query(
             "SELECT application_id, default_probability, score, reason_codes, "
-            f"arrayMap(r -> r.feature, reasons) AS named FROM decisions WHERE outcome = '{outcome}' "
-            "AND isNotNull(score) LIMIT 1"
+            "arrayMap(r -> r.feature, reasons) AS named FROM decisions "
+            f"WHERE outcome = '{outcome}' AND isNotNull(score) LIMIT 1"
         ).to_pylist()
         for row in rows:
-            why = ", ".join(f"{c} ({f})" for c, f in zip(row["reason_codes"], row["named"], strict=True))
+            why = ", ".join(
+                f"{c} ({f})" for c, f in zip(row["reason_codes"], row["named"], strict=True)
+            )
+            because = f"; because {why}" if why else ""
             console.print(
                 f"  application {row['application_id']}: {outcome}, default probability "
-                f"{row['default_probability']:.1%}, {row['score']} points{'; because ' + why if why else ''}",
+                f"{row['default_probability']:.1%}, {row['score']} points{because}",
                 highlight=False,
             )
 

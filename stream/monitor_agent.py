@@ -1,4 +1,4 @@
-"""The monitor's agent: the ledger into the drift monitor; alarms out; state saved, then finished."""
+"""The monitor's agent: the ledger in, drift alarms out; its state saved, then polls finished."""
 
 import asyncio
 from collections.abc import Callable
@@ -40,15 +40,17 @@ def monitor_agent(
     async def watch(polls: Polls) -> None:
         state = _State(_restore(checkpoint))
         name = "creditstream-monitor"
-        async with Publisher(kafka.bootstrap_servers, client_id=name) as publisher:
-            async with asyncio.TaskGroup() as group:
-                saving = group.create_task(_save_regularly(checkpoint, state))
-                async for poll in polls:
-                    async with state.lock:
-                        alarms = await asyncio.to_thread(_watch_poll, state, poll.poll, new_monitor)
-                        await _raise_alarms(publisher, kafka, poll.poll.partition, alarms, metrics)
-                        state.unsaved.append(poll)
-                saving.cancel()
+        async with (
+            Publisher(kafka.bootstrap_servers, client_id=name) as publisher,
+            asyncio.TaskGroup() as group,
+        ):
+            saving = group.create_task(_save_regularly(checkpoint, state))
+            async for poll in polls:
+                async with state.lock:
+                    alarms = await asyncio.to_thread(_watch_poll, state, poll.poll, new_monitor)
+                    await _raise_alarms(publisher, kafka, poll.poll.partition, alarms, metrics)
+                    state.unsaved.append(poll)
+            saving.cancel()
 
     return watch
 
@@ -120,7 +122,7 @@ def _restore(checkpoint: Path) -> DriftMonitor | None:
     try:
         return DriftMonitor.from_bytes(checkpoint.read_bytes())
     except CheckpointDamaged as damaged:
-        logger.error("monitor.checkpoint_refused", path=str(checkpoint), cause=str(damaged))
+        logger.warning("monitor.starts_anew", path=str(checkpoint), cause=str(damaged))
         return None
 
 

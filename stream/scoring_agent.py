@@ -1,4 +1,4 @@
-"""The scoring agent: a poll in; its decisions, ledger and parked events out; then it is finished."""
+"""The scoring agent: a poll in; decisions, ledger and parked events out; then it is finished."""
 
 import asyncio
 import time
@@ -35,7 +35,9 @@ def scoring_agent(
     """
 
     async def score(polls: Polls) -> None:
-        async with Publisher(kafka.bootstrap_servers, client_id="creditstream-scoring") as publisher:
+        async with Publisher(
+            kafka.bootstrap_servers, client_id="creditstream-scoring"
+        ) as publisher:
             async for poll in polls:
                 now_us = clock() // 1000
                 # LightGBM lets go of the interpreter, so status and fetching go on beside it.
@@ -82,5 +84,5 @@ def _count(metrics: Metrics, poll: Poll, decided: Decided, now_ns: int) -> None:
     for rejection in decided.rejections:
         metrics.events_parked.labels(stage="decode", code=rejection.code).inc()
     metrics.unknown_field.inc(decided.unknown_fields)
-    metrics.observe_ages((now_ns / 1e6 - batch.produced_at_ms) / 1e3)
+    metrics.observe_ages((now_ns / 1e6 - batch.produced_at_ms.astype(np.float64)) / 1e3)
     metrics.last_progress.set(now_ns / 1e9)

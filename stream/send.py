@@ -18,7 +18,8 @@ _CHUNK = 2_000
 def applicants_of(prepared: Prepared) -> list[Applicant]:
     """Give the example's stream of applicants, each with the attributes of the event."""
     return [
-        Applicant(int(row.pop(KEY)), row) for row in pq.read_table(prepared.applications).to_pylist()
+        Applicant(int(row.pop(KEY)), row)
+        for row in pq.read_table(prepared.applications).to_pylist()
     ]
 
 

@@ -149,7 +149,7 @@ async def send_all(
     """Send records to the partition of their key, as Kafka's own clients choose it."""
 
     def partition(record: OutRecord) -> int:
-        return (murmur2(record.key or b"") & 0x7FFFFFFF) % partitions
+        return int(murmur2(record.key or b"") & 0x7FFFFFFF) % partitions
 
     for number, of_partition in groupby(sorted(records, key=partition), key=partition):
         await publisher.publish(topic, number, of_partition)

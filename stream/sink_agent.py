@@ -1,6 +1,7 @@
 """The sink's agents: ledger, parked events and alarms from their topics into ClickHouse."""
 
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -31,7 +32,7 @@ def sink_agent(table: str, insert: Callable[[Poll], int], metrics: Metrics) -> A
 
     async def write(polls: Polls) -> None:
         async for poll in polls:
-            rows.inc(await until_accepted(lambda poll=poll.poll: insert(poll), on_retry))
+            rows.inc(await until_accepted(partial(insert, poll.poll), on_retry))
             poll.finish()
 
     return write

@@ -45,7 +45,7 @@ class RoleProcess:
         command = [console_script(), "worker", "--agents", self.role, "--with-parent"]
         log = self._log.open("ab") if self._log else None
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own command
+            self._process = subprocess.Popen(
                 command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         finally:
@@ -104,7 +104,8 @@ def stop_all(processes: Sequence[RoleProcess]) -> int:
     """Stop processes side by side; give 0 if all ended well, else 1."""
     for process in processes:
         process.stop()
-    return int(any([process.wait() != 0 for process in processes]))
+    codes = [process.wait() for process in processes]
+    return int(any(codes))
 
 
 def with_port(settings: Settings, index: int) -> Settings:

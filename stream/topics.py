@@ -1,7 +1,7 @@
 """The topics: created where the broker lets us, with alike partitions."""
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from stream.settings import KafkaSettings
 
@@ -21,5 +21,7 @@ async def create_topics(kafka: KafkaSettings, replication: int = 1) -> list[str]
         if code == 0:
             created.append(name)
         elif code != TopicAlreadyExistsError.errno:
-            raise for_code(code)(f"cannot create {name}")
+            refused: type[KafkaError] = for_code(code)
+            msg = f"cannot create {name}"
+            raise refused(msg)
     return created

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as faust_aiokafka
 from faust.types import TP, ConsumerMessage
-from mode import Service
+from mode.types import ServiceT
 
 from scoring.poll import Poll
 
@@ -59,14 +59,14 @@ class PartitionProgress:
             self.committable = self.in_flight.popleft().next_offset
 
 
-class PollConsumerThread(faust_aiokafka.AIOKafkaConsumerThread):  # type: ignore[misc]
+class PollConsumerThread(faust_aiokafka.AIOKafkaConsumerThread):
     """Faust's consumer thread with a shorter fetch wait, reading committed records only."""
 
-    def _create_worker_consumer(self, transport: faust_aiokafka.Transport) -> AIOKafkaConsumer:
+    def _create_worker_consumer(self, transport: "Transport") -> AIOKafkaConsumer:  # type: ignore[override] # ours makes it
         consumer = super()._create_worker_consumer(transport)
         # Faust passes both as constants; aiokafka hands them to its fetcher when it starts.
         for name, value in (
-            ("_fetch_max_wait_ms", self.transport.fetch_max_wait_ms),
+            ("_fetch_max_wait_ms", transport.fetch_max_wait_ms),
             ("_isolation_level", "read_committed"),
         ):
             if not hasattr(consumer, name):
@@ -76,7 +76,7 @@ class PollConsumerThread(faust_aiokafka.AIOKafkaConsumerThread):  # type: ignore
         return consumer
 
 
-class PollConsumer(faust_aiokafka.Consumer):  # type: ignore[misc]
+class PollConsumer(faust_aiokafka.Consumer):
     """
     Hands the conductor one message for all records that a poll brought of a partition.
 
@@ -133,7 +133,7 @@ class PollConsumer(faust_aiokafka.Consumer):  # type: ignore[misc]
     def _new_offset(self, tp: TP) -> int | None:
         return self._progress[tp].committable
 
-    async def _drain_messages(self, fetcher: Service) -> None:
+    async def _drain_messages(self, fetcher: ServiceT) -> None:
         try:
             while not (self.should_stop or fetcher.should_stop):
                 await self._drain_poll()
@@ -169,7 +169,7 @@ class PollConsumer(faust_aiokafka.Consumer):  # type: ignore[misc]
             first.timestamp_type,
             [],
             None,
-            value,
+            value,  # type: ignore[arg-type] # the agent's value: all records of a poll
             None,
             tp=tp,
             generation_id=self.app.consumer_generation_id,
@@ -197,7 +197,7 @@ def _columns(tp: TP, records: list[Any]) -> Poll:
     )
 
 
-class Transport(faust_aiokafka.Transport):  # type: ignore[misc]
+class Transport(faust_aiokafka.Transport):
     """Faust's aiokafka transport with the poll consumer; waits are in milliseconds."""
 
     Consumer = PollConsumer

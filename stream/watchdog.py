@@ -1,4 +1,4 @@
-"""Ends a process that stands still: no progress with lag, or a stop that does not come to its end."""
+"""Ends a process that stands still: no progress with lag, or a stop that never ends."""
 
 import os
 import threading

@@ -30,7 +30,7 @@ class Facts:
     features_as_of: str | None = None
 
 
-class Worker(faust.Worker):  # type: ignore[misc]
+class Worker(faust.Worker):
     """Faust's worker, which tells the watchdog when it is asked to stop."""
 
     watchdog: Watchdog
@@ -166,7 +166,7 @@ def _add_status(
         )
         logger.info("status.listening", role=role, url=f"http://{settings.status.host}:{port}")
 
-    @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
+    @app.on_before_shutdown.connect
     async def stop_status(*_: object, **__: object) -> None:
         await stack.aclose()
 

@@ -1,5 +1,7 @@
--- One row a decision, with the features that were used. Redelivered decisions are rows of the same
--- key; the earliest decision wins. Read the view `decisions`, which shows each once.
+-- What was decided, with the features that it was decided on. A redelivered or re-sent application
+-- leaves rows of one key, of which the earliest decision wins (by `decided_at`, then by where the
+-- application stood). Until ClickHouse merges them all are there: read the view `decisions`, which
+-- shows each once, and build no adding-up materialised view on this table, which would count all.
 CREATE TABLE IF NOT EXISTS decision_ledger
 (
     decision_id FixedString(16),
@@ -22,14 +24,17 @@ CREATE TABLE IF NOT EXISTS decision_ledger
     origin_partition Int32,
     origin_offset Int64,
     features Array(Float32),
-    earliest UInt64 MATERIALIZED 18446744073709551615 - toUInt64(toUnixTimestamp64Micro(decided_at))
+    earliest UInt128 MATERIALIZED
+        bitShiftLeft(toUInt128(18446744073709551615 - toUInt64(toUnixTimestamp64Micro(decided_at))), 64)
+        + toUInt128(18446744073709551615 - toUInt64(origin_offset))
 )
 ENGINE = ReplacingMergeTree(earliest)
 PARTITION BY toYYYYMM(submitted_at)
 ORDER BY (application_id, decision_id)
 SETTINGS non_replicated_deduplication_window = 10000;
 
--- Events that can never be decided: where they stood, what was wrong, their bytes.
+-- Events that can never be decided: where they stood, what was wrong, their bytes. The key is where
+-- the event stood; the first time it was parked wins. Read the views `parked`, `parked_by_cause`.
 CREATE TABLE IF NOT EXISTS parked_events
 (
     origin_topic LowCardinality(String),
@@ -58,9 +63,11 @@ CREATE TABLE IF NOT EXISTS release_features
     names Array(String)
 )
 ENGINE = ReplacingMergeTree
-ORDER BY release;
+ORDER BY release
+SETTINGS non_replicated_deduplication_window = 1000;
 
--- What the drift monitor raised.
+-- What the drift monitor raised. The id follows from where the monitor stood, so an alarm raised
+-- again is the same row. Read the view `alarms`.
 CREATE TABLE IF NOT EXISTS drift_alarms
 (
     alarm_id String,
@@ -78,3 +85,13 @@ CREATE TABLE IF NOT EXISTS drift_alarms
 ENGINE = ReplacingMergeTree
 ORDER BY alarm_id
 SETTINGS non_replicated_deduplication_window = 10000;
+
+-- Which of these files ran, when, and with which content.
+CREATE TABLE IF NOT EXISTS schema_migrations
+(
+    file String,
+    digest String,
+    applied_at DateTime('UTC') DEFAULT now('UTC')
+)
+ENGINE = MergeTree
+ORDER BY (file, digest);

@@ -1,9 +1,9 @@
--- Every decision once, in plain columns.
+-- Every decision once, in plain columns. Times are in UTC; `latency_ms` runs from the Kafka record's
+-- timestamp to the decision; `default_probability`, `score` and `risk_band` are NULL where the
+-- applicant's features were missing; `reasons` come with the most important first.
 CREATE OR REPLACE VIEW decisions AS
 SELECT
-    toUUID(concat(
-        substring(lower(hex(decision_id)) AS id, 1, 8), '-', substring(id, 9, 4), '-', substring(id, 13, 4), '-',
-        substring(id, 17, 4), '-', substring(id, 21, 12))) AS decision_id,
+    toUUID(UUIDNumToString(decision_id)) AS decision_id,
     event_id, source, application_id, applicant_id, submitted_at, produced_at, decided_at,
     dateDiff('millisecond', produced_at, decided_at) AS latency_ms,
     outcome, default_probability, score, risk_band,
@@ -11,15 +11,19 @@ SELECT
     feature_source, features_as_of, release, origin_topic, origin_partition, origin_offset
 FROM decision_ledger FINAL;
 
--- One row a decision and feature: what the model saw.
+-- One row a decision and feature: what the model saw; `value` is NaN where the feature was missing.
+-- Applications without any features have no rows here.
 CREATE OR REPLACE VIEW decision_features AS
-SELECT application_id, event_id, ledger.release AS release, feature, value
+SELECT
+    toUUID(UUIDNumToString(ledger.decision_id)) AS decision_id,
+    application_id, event_id, ledger.release AS release, feature, value
 FROM decision_ledger AS ledger FINAL
-INNER JOIN (SELECT release, names FROM release_features FINAL) AS named ON named.release = ledger.release
+INNER JOIN (SELECT release, names FROM release_features FINAL) AS named
+    ON named.release = ledger.release
 ARRAY JOIN names AS feature, features AS value
 WHERE notEmpty(features);
 
--- How many decisions of each outcome, by the hour of deciding.
+-- How many decisions of each outcome, by the hour of deciding (UTC), and their share of the hour.
 CREATE OR REPLACE VIEW decision_mix_by_hour AS
 SELECT toDateTime64(toStartOfHour(decided_at), 0, 'UTC') AS hour, outcome, count() AS decisions,
     decisions / sum(decisions) OVER (PARTITION BY hour) AS share
@@ -38,15 +42,18 @@ ORDER BY mean_default_probability;
 -- Milliseconds from the producer's timestamp to the decision, by minute.
 CREATE OR REPLACE VIEW latency_by_minute AS
 SELECT toDateTime64(toStartOfMinute(decided_at), 0, 'UTC') AS minute, count() AS decisions,
-    quantileExact(0.5)(latency_ms) AS p50_ms, quantileExact(0.99)(latency_ms) AS p99_ms, max(latency_ms) AS max_ms
+    quantileExact(0.5)(latency_ms) AS p50_ms, quantileExact(0.95)(latency_ms) AS p95_ms,
+    quantileExact(0.99)(latency_ms) AS p99_ms, max(latency_ms) AS max_ms
 FROM decisions
 GROUP BY minute
 ORDER BY minute;
 
--- Every parked event once.
+-- Every parked event once: `path` names the field (or $ for the whole document), `shown` shows what
+-- stood there, `rule` says what it broke. `key` and `value` are the event's, made valid UTF-8 for
+-- reading; the exact bytes are in the table.
 CREATE OR REPLACE VIEW parked AS
 SELECT origin_topic, origin_partition, origin_offset, parked_at, produced_at, stage, code, path, shown, rule, release,
-    toValidUTF8(key) AS key, toValidUTF8(value) AS value
+    toValidUTF8(key) AS key, toValidUTF8(value) AS value, length(parked_events.value) AS value_bytes
 FROM parked_events FINAL;
 
 -- How many events are parked, by what was wrong with them.
