@@ -65,7 +65,8 @@ def load_snapshot(path: Path, schema: FeatureSchema) -> FeatureTable:
         raise SnapshotRefused(path, "there is no such file")
     content = path.read_bytes()
     try:
-        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        table = file.read()
     except (pa.ArrowException, OSError) as error:
         raise SnapshotRefused(path, f"not a readable Parquet file: {error}") from None
     metadata = table.schema.metadata or {}

@@ -143,21 +143,23 @@ class ApplicationDecoder:
         except msgspec.ValidationError as error:
             self._refuse_invalid(value, str(error))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise _Refused("malformed", "$", _shown(value), f"not JSON in UTF-8: {error}") from None
-        # In a document without escapes `":` stands behind each key and nowhere else. As many of
-        # them as there are fields: no key stands twice and none is unknown.
-        if value.count(b'":') == self._fields(application) and b"\\" not in value:
+            raise _malformed(value, error) from None
+        # Without escapes, quotes stand around keys and texts alone. As many of them as the fields
+        # that were found need: no key stands twice and none is unknown.
+        if value.count(b'"') == self._quotes(application) and b"\\" not in value:
             return application, 0
         return application, self._unknown_fields(value)
 
-    def _fields(self, application: Application) -> int:
-        fields = 3 + (application.applicant_id is not None)
+    def _quotes(self, application: Application) -> int:
+        keys, texts = 3, 2
+        if application.applicant_id is not None:
+            keys, texts = keys + 1, texts + 1
         attributes = application.attributes
         if attributes is not None:
-            fields += 1 + self._required
+            keys += 1 + self._required
             for name in self._optional:
-                fields += getattr(attributes, name) is not None
-        return fields
+                keys += getattr(attributes, name) is not None
+        return 2 * (keys + texts)
 
     def _check_depth(self, value: bytes) -> None:
         depth = deepest = 0
@@ -181,6 +183,11 @@ class ApplicationDecoder:
             raise _Refused("too_deep", "$", _shown(value), rule)
 
     def _refuse_invalid(self, value: bytes, message: str) -> NoReturn:
+        # The decoder stops at the first fault of meaning; what follows may be no JSON at all.
+        try:
+            document = msgspec.json.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _malformed(value, error) from None
         found = _MESSAGE.match(message)
         assert found is not None
         rule, path = found["rule"], found["path"] or "$"
@@ -188,14 +195,14 @@ class ApplicationDecoder:
         if missing is not None:
             path = f"{path}.{missing['field']}"
             raise _Refused("invalid", path, "", "a required field is missing") from None
-        raise _Refused("invalid", path, _value_at(value, path), rule) from None
+        raise _Refused("invalid", path, _value_at(document, path), rule) from None
 
     def _unknown_fields(self, value: bytes) -> int:
         """Count fields that no contract knows; refuse a key that stands twice."""
         try:
             document = _PAIRS.decode(value.decode())
         except ValueError as error:  # in a field that nobody knows: skipped until now
-            raise _Refused("malformed", "$", _shown(value), f"not JSON in UTF-8: {error}") from None
+            raise _malformed(value, error) from None
         known = frozenset(Application.__struct_fields__)
         unknown = sum(name not in known for name, _ in document)
         for name, inner in document:
@@ -246,8 +253,11 @@ def _repeated(node: object, path: str) -> tuple[str, str] | None:
     return None
 
 
-def _value_at(value: bytes, path: str) -> str:
-    node: object = msgspec.json.decode(value)
+def _malformed(value: bytes, error: Exception) -> _Refused:
+    return _Refused("malformed", "$", _shown(value), f"not JSON in UTF-8: {error}")
+
+
+def _value_at(node: object, path: str) -> str:
     for name in _STEP.findall(path):
         if not isinstance(node, dict) or name not in node:
             return ""

@@ -50,7 +50,7 @@ class StoreSettings(_Section):
     )
     user: str = "default"
     password: SecretStr = SecretStr("")
-    database: str = "default"
+    database: str = "creditstream"
 
 
 class StatusSettings(_Section):

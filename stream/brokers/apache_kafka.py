@@ -1,0 +1,139 @@
+"""Apache Kafka on Java, as one KRaft process in a temporary folder."""
+
+import base64
+import itertools
+import random
+import socket
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Self
+
+from stream.brokers.guarded import Broker, BrokerUnavailable, GuardedProcess
+from stream.brokers.jars import Kafka, find_kafka, run
+
+_READY_SECONDS = 90.0
+_SHUTDOWN_SECONDS = 30.0
+_PORTS = range(20_000, 32_000)
+
+_SERVER = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={folder}/log
+auto.create.topics.enable=false
+num.partitions=4
+default.replication.factor=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+# A killed broker comes back once its old session has run out; the default is 9 s.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+# The default, 128 MB, is a quarter of the heap; a test's compacted topics are small.
+log.cleaner.dedupe.buffer.size=4194304
+"""
+
+
+class ApacheKafka(Broker):
+    """
+    The real broker: durable, with transactions; its data are gone after `stop`.
+
+    `kill` and `restart` are for tests of what happens then: address and data stay.
+    """
+
+    def __init__(self) -> None:
+        self._kafka: Kafka | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._process: GuardedProcess | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of Java, for signals."""
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    def start(self) -> Self:
+        """
+        Start it on a free port.
+
+        Raises BrokerUnavailable where Java or Maven is missing, or it does not come up.
+        """
+        self._kafka = find_kafka()
+        self._folder = tempfile.TemporaryDirectory(prefix="creditstream-kafka-")
+        folder = Path(self._folder.name)
+        port, controller = _free_ports(2)
+        properties = folder / "server.properties"
+        properties.write_text(_SERVER.format(port=port, controller=controller, folder=folder))
+        tool = self._kafka.command("kafka.tools.StorageTool", "format")
+        try:
+            run([*tool, "-t", _cluster_id(), "-c", str(properties)])
+            self._run_broker()
+        except BrokerUnavailable:
+            self.stop()
+            raise
+        self.bootstrap_servers = f"127.0.0.1:{port}"
+        return self
+
+    def stop(self) -> None:
+        """End it at once and remove its data."""
+        self.kill()
+        self._process = None
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            folder.cleanup()
+
+    def kill(self) -> None:
+        """Kill Java with SIGKILL, as a crash does; the data stay for `restart`."""
+        if self._process is not None:
+            self._process.kill()
+
+    def restart(self) -> None:
+        """Shut it down in order where it runs, and start it on the same address and data."""
+        if self._process is not None:
+            self._process.terminate(_SHUTDOWN_SECONDS)
+        self._run_broker()
+
+    def _run_broker(self) -> None:
+        assert self._kafka is not None and self._folder is not None, "not started"  # noqa: PT018
+        folder = Path(self._folder.name)
+        command = self._kafka.command("kafka.Kafka", str(folder / "server.properties"))
+        log = folder / "broker.log"
+        self._process = GuardedProcess("Apache Kafka", command, folder, log)
+        # The port answers earlier, when the broker has not yet joined its own cluster.
+        self._process.await_line(r"Kafka Server started", _READY_SECONDS)
+
+
+def _cluster_id() -> str:
+    # Kafka's form of a UUID; StorageTool would read a leading dash as an option.
+    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith(
+        "-"
+    ):
+        pass
+    return text
+
+
+def _free_ports(count: int) -> list[int]:
+    # Below the range that outgoing connections take theirs from (32768 and up on Linux): there, a
+    # client that tries a stopped broker's port again and again in the end connects to itself, and
+    # the broker can never come back.
+    ports = (port for port in random.sample(_PORTS, len(_PORTS)) if _is_free(port))
+    return list(itertools.islice(ports, count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

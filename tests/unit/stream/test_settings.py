@@ -1,0 +1,43 @@
+import pytest
+
+from stream.settings import SettingsInvalid, environment_of, read_settings
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDITSTREAM_KAFKA__PARTITIONS", "12")
+
+    assert read_settings().kafka.partitions == 12
+
+
+def test_an_assignment_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDITSTREAM_KAFKA__PARTITIONS", "12")
+
+    settings = read_settings({"kafka.partitions": "3"})
+
+    assert settings.kafka.partitions == 3
+
+
+def test_a_mistyped_variable_is_refused_with_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDITSTREAM_KAFKA__PARTITONS", "12")
+
+    with pytest.raises(SettingsInvalid, match="did you mean CREDITSTREAM_KAFKA__PARTITIONS"):
+        read_settings()
+
+
+def test_a_bad_value_is_refused_by_name() -> None:
+    with pytest.raises(SettingsInvalid, match=r"kafka\.partitions\): Input should be greater"):
+        read_settings({"kafka.partitions": "0"})
+
+
+def test_a_secret_is_never_shown() -> None:
+    settings = read_settings({"store.password": "hunter2"})
+
+    assert "hunter2" not in repr(settings)
+
+
+def test_a_child_process_reads_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read_settings({"store.password": "x", "status.port": "0", "reasons": "on_demand"})
+    for name, value in environment_of(settings).items():
+        monkeypatch.setenv(name, value)
+
+    assert read_settings() == settings
