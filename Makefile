@@ -3,7 +3,7 @@ SHELL := /bin/bash
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --locked
 
-.PHONY: help demo up test check bench clean
+.PHONY: help demo up test check clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -30,9 +30,6 @@ check: ready ## Lint, format, types, dependency rule
 	$(RUN) ruff format --check
 	$(RUN) mypy
 	$(RUN) lint-imports
-
-bench: ready ## Events a second of one worker on the embedded stack
-	$(RUN) python bench/pipeline.py
 
 clean: ## Remove what the demo and the tests left
 	rm -rf .creditstream .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -37,7 +37,7 @@ def main() -> None:
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(min=20, help="How long applications flow.")] = 45,
+    seconds: Annotated[float, typer.Option(min=20, help="How long applications flow.")] = 30,
     rate: Annotated[float, typer.Option(min=1, help="Applications a second.")] = 200,
     *,
     drift: Annotated[bool, typer.Option(help="Change an attribute's unit half-way.")] = True,
@@ -48,6 +48,15 @@ def demo(
 
     with _errors():
         raise typer.Exit(run_demo(EXAMPLE, WORK / "demo", seconds, rate, drift=drift, kill=kill))
+
+
+@app.command()
+def up() -> None:
+    """Run the demo's installation until Ctrl-C."""
+    from stream.demo import run_up
+
+    with _errors():
+        raise typer.Exit(run_up(EXAMPLE, WORK / "up"))
 
 
 @app.command()

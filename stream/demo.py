@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -55,17 +56,24 @@ class Story:
         self.lines.append(f"{time.monotonic() - self.started:5.1f} s  {line}")
 
 
-def run_demo(
-    example: Path, folder: Path, seconds: float, rate: float, *, drift: bool, kill: bool
-) -> int:
-    """Run the demo; give 0 only if nothing was lost and nothing decided twice."""
-    console = Console(stderr=False)
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What runs: the example's files, the processes with their settings, and where they answer."""
+
+    folder: Path
+    prepared: Prepared
+    settings: dict[str, Settings]
+    processes: dict[str, RoleProcess]
+    urls: dict[str, str]
+
+
+@contextmanager
+def installed(console: Console, example: Path, folder: Path) -> Iterator[Installation]:
+    """Prepare, train and start everything embedded in `folder`; stop it all at the end."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     folder = folder.resolve()
-    console.print(
-        f"[bold]creditstream[/] demo: everything in {folder}, nothing leaves this machine"
-    )
+    console.print(f"[bold]creditstream[/]: everything in {folder}, nothing leaves this machine")
     with ExitStack() as stack:
         with _steps(console) as step:
             step("splitting 30,000 real clients into table, training and applications")
@@ -85,26 +93,51 @@ def run_demo(
             step("waiting until all are ready")
             urls = {role: f"http://127.0.0.1:{s.status.port}" for role, s in settings.items()}
             _await_ready(urls, folder)
-        console.print(
-            f"  broker      librdkafka's mock on {broker.bootstrap_servers} (not durable)"
-        )
+        console.print(f"  broker      librdkafka's mock, {broker.bootstrap_servers} (not durable)")
         console.print(f"  clickhouse  chDB in the sink's process, {folder / 'chdb'}")
         console.print(f"  status      {urls['scoring']}/status  /metrics  /docs")
+        console.print(f"  sql         creditstream sql --set store.door={urls['sink']} …")
+        yield Installation(folder, prepared, settings, processes, urls)
+
+
+def run_up(example: Path, folder: Path) -> int:
+    """Run everything embedded until Ctrl-C or SIGTERM; give 0."""
+    console = Console()
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with installed(console, example, folder) as running:
+        servers = running.settings["scoring"].kafka.bootstrap_servers
+        data = running.prepared.folder
+        console.print("  send some   creditstream simulate --rate 50 \\")
+        console.print(f"                --data {data} --set kafka.bootstrap_servers={servers}")
+        while not stopping.wait(0.2):
+            for process in running.processes.values():
+                process.look_after()
+    return 0
+
+
+def run_demo(
+    example: Path, folder: Path, seconds: float, rate: float, *, drift: bool, kill: bool
+) -> int:
+    """Run the demo; give 0 only if nothing was lost and nothing decided twice."""
+    console = Console()
+    with installed(console, example, folder) as running:
         story = Story()
-        applications = settings["scoring"].kafka
-        asyncio.run(
-            _stream(
-                console, story, prepared, processes, urls, applications, seconds, rate, drift, kill
-            )
-        )
-        door = SqlDoor(urls["sink"])
+        asyncio.run(_stream(console, story, running, seconds, rate, drift=drift, kill=kill))
+        door = SqlDoor(running.urls["sink"])
         _drain(door, story.sent)
-        good = _summary(console, door, prepared, story.sent)
+        good = _summary(console, door, running.prepared, story.sent)
+        folder = running.folder
+    store = f"store.url=chdb://{folder / 'chdb'}"
     console.print(
         "\nTry next\n"
-        f"  creditstream score {prepared.applications} --release {releases} -o scored.parquet\n"
-        f'  creditstream sql --set store.url=chdb://{folder / "chdb"} "SELECT * FROM risk_bands"\n'
-        "  creditstream doctor        before you connect your own Kafka and ClickHouse"
+        f'  creditstream sql --set {store} "SELECT * FROM risk_bands"\n'
+        f"  creditstream score {running.prepared.applications} \\\n"
+        f"    --release {folder / 'releases'} -o scored.parquet\n"
+        "  creditstream doctor        before you connect your own Kafka and ClickHouse",
+        soft_wrap=True,
+        highlight=False,
     )
     return 0 if good else 1
 
@@ -156,16 +189,16 @@ def _await_ready(urls: dict[str, str], folder: Path) -> None:
 async def _stream(
     console: Console,
     story: Story,
-    prepared: Prepared,
-    processes: dict[str, RoleProcess],
-    urls: dict[str, str],
-    kafka: Any,
+    running: Installation,
     seconds: float,
     rate: float,
+    *,
     drift: bool,
     kill: bool,
 ) -> None:
-    applicants = applicants_of(prepared)
+    processes, urls = running.processes, running.urls
+    kafka = running.settings["scoring"].kafka
+    applicants = applicants_of(running.prepared)
     random.Random(0).shuffle(applicants)  # noqa: S311 - the data are ordered, a stream is not
     simulator = Simulator(applicants, "demo", BAD_SHARE)
     over = asyncio.Event()

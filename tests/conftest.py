@@ -1,66 +1,79 @@
-"""Brokers for the tests: librdkafka's mock, and a real one where there is any to be had."""
+"""Brokers for the tests, and a plain word about the tests that had none."""
 
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import pytest
 
 from stream.brokers import ApacheKafka, BrokerUnavailable, MockBroker
+from tests.brokers import ADDRESS, REQUIRED, real_kafka
 
-_ADDRESS = "CREDITSTREAM_TEST_KAFKA"
-_not_run: dict[str, str] = {}
+_ADDRESS = pytest.StashKey[str | None]()
+_REQUIRED = pytest.StashKey[bool]()
+_NOT_RUN = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take our variables out of the environment, in which settings refuse names unknown to them."""
+    config.stash[_ADDRESS] = os.environ.pop(ADDRESS, None)
+    config.stash[_REQUIRED] = os.environ.pop(REQUIRED, "") not in {"", "0"}
+    config.stash[_NOT_RUN] = {}
 
 
 @pytest.fixture(scope="session")
 def mock_broker() -> Iterator[str]:
-    """The mock's address."""
+    """The address of librdkafka's mock."""
     with MockBroker() as broker:
         yield broker.bootstrap_servers
 
 
 @pytest.fixture(scope="session")
-def _real_broker() -> Iterator[str | BrokerUnavailable]:
-    address = os.environ.get(_ADDRESS)
-    if address:
-        yield address
-        return
-    container = _container()
-    if container is not None:
-        with container as kafka:
-            yield kafka.get_bootstrap_server()
-        return
+def _session_broker(pytestconfig: pytest.Config) -> Iterator[str | BrokerUnavailable]:
+    # An error here would be raised once; kept as a value, each test can be counted.
+    with ExitStack() as stack:
+        try:
+            servers = stack.enter_context(real_kafka(pytestconfig.stash[_ADDRESS]))
+        except BrokerUnavailable as unavailable:
+            yield unavailable
+        else:
+            yield servers
+
+
+@pytest.fixture
+def real_broker(request: pytest.FixtureRequest, _session_broker: str | BrokerUnavailable) -> str:
+    """The address of a real broker, which all tests share: use topics and groups of your own."""
+    if isinstance(_session_broker, BrokerUnavailable):
+        _not_run(request, _session_broker)
+    return _session_broker
+
+
+@pytest.fixture
+def apache_kafka(request: pytest.FixtureRequest) -> Iterator[ApacheKafka]:
+    """A real broker of the test's own, to be killed and restarted; always from the jars."""
     with ExitStack() as stack:
         try:
             broker = stack.enter_context(ApacheKafka())
         except BrokerUnavailable as unavailable:
-            yield unavailable
-            return
-        yield broker.bootstrap_servers
+            _not_run(request, unavailable)
+        yield broker
 
 
-@pytest.fixture
-def real_broker(request: pytest.FixtureRequest, _real_broker: str | BrokerUnavailable) -> str:
-    """A real broker's address: a given one, or from Docker, or from the jars on Java."""
-    if isinstance(_real_broker, BrokerUnavailable):
-        _not_run[request.node.nodeid] = str(_real_broker)
-        pytest.skip(f"no real broker: {_real_broker}")
-    return _real_broker
+def _not_run(request: pytest.FixtureRequest, why: BrokerUnavailable) -> NoReturn:
+    if request.config.stash[_REQUIRED]:
+        pytest.fail(f"{REQUIRED} is set, and there is no real broker: {why}")
+    request.config.stash[_NOT_RUN][request.node.nodeid] = str(why)
+    pytest.skip(f"no real broker: {why}")
 
 
-def _container() -> Any:
-    if not (os.environ.get("DOCKER_HOST") or Path("/var/run/docker.sock").exists()):
-        return None
-    from testcontainers.community.kafka import KafkaContainer
-
-    return KafkaContainer("apache/kafka-native:4.1.0")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     """Say, by number, which tests had no real broker."""
-    if _not_run:
-        terminalreporter.section("no real broker")
-        why = next(iter(_not_run.values()))
-        terminalreporter.line(f"{len(_not_run)} tests need one and were not run: {why}")
+    not_run = config.stash[_NOT_RUN]
+    if not_run:
+        terminalreporter.section("no real broker", yellow=True)
+        reasons = "; ".join(sorted(set(not_run.values())))
+        count = len(not_run)
+        terminalreporter.line(f"{count} tests need a real broker and were not run: {reasons}")

@@ -6,6 +6,5 @@ Each is a child process on 127.0.0.1 that ends when its parent does, however tha
 from stream.brokers.apache_kafka import ApacheKafka
 from stream.brokers.guarded import Broker, BrokerUnavailable
 from stream.brokers.mock import MockBroker
-from stream.brokers.topics import ensure_topics
 
-__all__ = ["ApacheKafka", "Broker", "BrokerUnavailable", "MockBroker", "ensure_topics"]
+__all__ = ["ApacheKafka", "Broker", "BrokerUnavailable", "MockBroker"]

@@ -16,32 +16,28 @@ _READY_SECONDS = 90.0
 _SHUTDOWN_SECONDS = 30.0
 _PORTS = range(20_000, 32_000)
 
-_SERVER = """\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={folder}/log
-auto.create.topics.enable=false
-num.partitions=4
-default.replication.factor=1
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-group.initial.rebalance.delay.ms=0
-# A killed broker comes back once its old session has run out; the default is 9 s.
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
-# The default, 128 MB, is a quarter of the heap; a test's compacted topics are small.
-log.cleaner.dedupe.buffer.size=4194304
-"""
+# What one node needs to be a whole cluster, wherever it runs.
+SINGLE_NODE = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    "num.partitions": "4",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    # A killed broker comes back when the session it had has run out; the default is 9 s.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+    # The default, 128 MB, is a quarter of the heap; compacted topics are small here.
+    "log.cleaner.dedupe.buffer.size": "4194304",
+}
 
 
 class ApacheKafka(Broker):
@@ -73,7 +69,14 @@ class ApacheKafka(Broker):
         folder = Path(self._folder.name)
         port, controller = _free_ports(2)
         properties = folder / "server.properties"
-        properties.write_text(_SERVER.format(port=port, controller=controller, folder=folder))
+        own = {
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+            "log.dirs": f"{folder}/log",
+        }
+        lines = (f"{name}={value}\n" for name, value in (SINGLE_NODE | own).items())
+        properties.write_text("".join(lines))
         tool = self._kafka.command("kafka.tools.StorageTool", "format")
         try:
             run([*tool, "-t", _cluster_id(), "-c", str(properties)])
