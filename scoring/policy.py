@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -13,6 +13,8 @@ from scoring.errors import InvalidPolicy
 from scoring.scorecard import Scorecard
 
 _APPROVE, _REFER, _DECLINE = range(len(OUTCOMES))
+_LARGEST = float(np.finfo(np.float32).max)
+_Words = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Cutoffs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,20 +32,33 @@ class Bands(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class KnockOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A hard rule: a feature at or above a value has at least this outcome."""
+    """
+    A hard rule: a feature `at_least` or `below` a value has at least this outcome.
+
+    One of the two is given. The value is compared as a float32, which the features are; a
+    feature that is NaN breaks no rule.
+    """
 
     feature: str
-    at_least: float
     outcome: Literal["refer", "decline"]
-    code: str
-    text: str
+    code: _Words
+    text: _Words
+    at_least: float | None = None
+    below: float | None = None
+
+    def hits(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Say which values of the rule's feature break it: bool of the shape of `values`."""
+        if self.at_least is not None:
+            return np.asarray(values >= np.float32(self.at_least))
+        assert self.below is not None
+        return np.asarray(values < np.float32(self.below))
 
 
 class ReasonText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A reason code, its text, and the features that speak of it."""
 
-    code: str
-    text: str
+    code: _Words
+    text: _Words
     features: tuple[str, ...]
 
 
@@ -52,7 +67,7 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bands: Bands = Bands()
     scorecard: Scorecard = Scorecard()
     features_missing: Literal["refer", "decline"] = "refer"
-    max_reasons: int = 4
+    max_reasons: Annotated[int, msgspec.Meta(ge=1)] = 4
     knock_outs: tuple[KnockOut, ...] = ()
     reasons: tuple[ReasonText, ...] = ()
 
@@ -66,10 +81,6 @@ class Policy:
         self.scorecard = document.scorecard
         self._columns = {name: index for index, name in enumerate(self._names)}
         self._texts = {name: text for text in document.reasons for name in text.features}
-        for number, rule in enumerate(document.knock_outs):
-            if rule.feature not in self._columns:
-                path = f"knock_outs[{number}].feature"
-                raise InvalidPolicy(path, rule.feature, "is no feature of the release")
 
     @classmethod
     def parse(cls, text: str, feature_names: Sequence[str]) -> "Policy":
@@ -78,21 +89,8 @@ class Policy:
             document = msgspec.convert(tomllib.loads(text), _Document)
         except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
             raise InvalidPolicy("policy.toml", "…", str(error)) from None
-        cutoffs, bands = document.cutoffs, document.bands
-        for path, low, high in (
-            ("cutoffs.refer", 0.0, cutoffs.refer),
-            ("cutoffs.decline", cutoffs.refer, cutoffs.decline),
-            ("bands.medium", 0.0, bands.medium),
-            ("bands.high", bands.medium, bands.high),
-        ):
-            if not low <= high <= 1.0:
-                raise InvalidPolicy(path, high, f"a probability from {low} to 1")
-        for path, value in (
-            ("scorecard.base_odds", document.scorecard.base_odds),
-            ("scorecard.points_to_double", document.scorecard.points_to_double),
-        ):
-            if not value > 0:
-                raise InvalidPolicy(path, value, "is above 0")
+        _check_numbers(document)
+        _check_features(document, tuple(feature_names))
         return cls(document, feature_names)
 
     @property
@@ -106,13 +104,18 @@ class Policy:
         missing: NDArray[np.bool_],
         features: NDArray[np.float32],
     ) -> NDArray[np.uint8]:
-        """Decide n rows: uint8[n], indices into OUTCOMES; a knock-out only ever makes it worse."""
+        """
+        Decide n rows: uint8[n], indices into OUTCOMES; a knock-out only ever makes it worse.
+
+        A row whose probability is NaN is referred, unless `missing` says that it has no features.
+        """
         cutoffs = self._document.cutoffs
-        outcomes = np.full(len(default_probability), _APPROVE, dtype=np.uint8)
-        outcomes[default_probability >= cutoffs.refer] = _REFER
+        # What is not below the cut-off is not approved: NaN is below nothing.
+        outcomes = np.full(len(default_probability), _REFER, dtype=np.uint8)
+        outcomes[default_probability < cutoffs.refer] = _APPROVE
         outcomes[default_probability >= cutoffs.decline] = _DECLINE
         for rule in self._document.knock_outs:
-            hit = features[:, self._columns[rule.feature]] >= np.float32(rule.at_least)
+            hit = rule.hits(features[:, self._columns[rule.feature]])
             outcomes[hit] = np.maximum(outcomes[hit], OUTCOMES.index(rule.outcome))
         outcomes[missing] = OUTCOMES.index(self._document.features_missing)
         return outcomes
@@ -129,17 +132,21 @@ class Policy:
         Say why one row was not approved: its knock-outs, then what raised its log-odds most.
 
         `features` is float32[features] and `contributions` float64[features + 1], the last the
-        model's mean. Features of one reason code count together, under the strongest's name.
+        model's mean. Features of one reason code count together, under the strongest's name. Where
+        nothing raised the log-odds and no rule was broken, what lowered them least is named.
         """
         found = [
             Reason(rule.code, rule.feature, 0.0, rule.text)
             for rule in self._document.knock_outs
-            if features[self._columns[rule.feature]] >= np.float32(rule.at_least)
+            if rule.hits(features[self._columns[rule.feature]])
         ]
         together: dict[str, Reason] = {}
-        for index in np.argsort(-contributions[:-1], kind="stable").tolist():
+        strongest = np.argsort(-contributions[:-1], kind="stable").tolist()
+        # An adverse decision without a reason may not leave; all zeros say that none was asked for.
+        least = -np.inf if not found and contributions[strongest[0]] < 0 else 0.0
+        for index in strongest:
             contribution = float(contributions[index])
-            if contribution <= 0:
+            if contribution <= least or (contribution < 0 and together):
                 break
             name = self._names[index]
             text = self._texts.get(name) or ReasonText(name, name, (name,))
@@ -157,3 +164,51 @@ class Policy:
         """Say why an application without any features was not approved."""
         text = "No information about the applicant is available."
         return (Reason("N01", "", 0.0, text),)
+
+
+def _check_numbers(document: _Document) -> None:
+    cutoffs, bands, scorecard = document.cutoffs, document.bands, document.scorecard
+    for path, low, high in (
+        ("cutoffs.refer", 0.0, cutoffs.refer),
+        ("cutoffs.decline", cutoffs.refer, cutoffs.decline),
+        ("bands.medium", 0.0, bands.medium),
+        ("bands.high", bands.medium, bands.high),
+    ):
+        if not low <= high <= 1.0:
+            raise InvalidPolicy(path, high, f"a probability from {low} to 1")
+    # The bounds keep every score an int32; TOML knows `inf` and `nan`, which are in none of them.
+    for path, value, low, high in (
+        ("scorecard.base_score", scorecard.base_score, -1e6, 1e6),
+        ("scorecard.base_odds", scorecard.base_odds, 1e-6, 1e6),
+        ("scorecard.points_to_double", scorecard.points_to_double, 1e-3, 1e6),
+    ):
+        if not low <= value <= high:
+            raise InvalidPolicy(path, value, f"is from {low:g} to {high:g}")
+    for number, rule in enumerate(document.knock_outs):
+        path = f"knock_outs[{number}]"
+        if (rule.at_least is None) == (rule.below is None):
+            raise InvalidPolicy(path, rule.feature, "has either `at_least` or `below`")
+        bound = rule.at_least if rule.at_least is not None else rule.below
+        assert bound is not None
+        if not abs(bound) <= _LARGEST:
+            raise InvalidPolicy(path, bound, "is a finite float32")
+
+
+def _check_features(document: _Document, names: tuple[str, ...]) -> None:
+    for number, rule in enumerate(document.knock_outs):
+        if rule.feature not in names:
+            path = f"knock_outs[{number}].feature"
+            raise InvalidPolicy(path, rule.feature, "is no feature of the release")
+    codes: set[str] = set()
+    speaking: set[str] = set()
+    for number, text in enumerate(document.reasons):
+        if text.code in codes:
+            raise InvalidPolicy(f"reasons[{number}].code", text.code, "stands twice")
+        codes.add(text.code)
+        for feature in text.features:
+            path = f"reasons[{number}].features"
+            if feature not in names:
+                raise InvalidPolicy(path, feature, "is no feature of the release")
+            if feature in speaking:
+                raise InvalidPolicy(path, feature, "speaks for two reasons")
+            speaking.add(feature)
