@@ -203,7 +203,8 @@ def _check_features(document: _Document, names: tuple[str, ...]) -> None:
     speaking: set[str] = set()
     for number, text in enumerate(document.reasons):
         if text.code in codes:
-            raise InvalidPolicy(f"reasons[{number}].code", text.code, "stands twice")
+            path = f"reasons[{number}].code"
+            raise InvalidPolicy(path, text.code, "stands twice")
         codes.add(text.code)
         for feature in text.features:
             path = f"reasons[{number}].features"
