@@ -27,7 +27,7 @@ from stream.topics import create_topics
 from tests.builders import a_release
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "taiwan_default"
-PATIENCE_S = 120.0
+PATIENCE_S = 200.0
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ DISTINCT = "SELECT uniqExact(event_id) AS n FROM decision_ledger"
 
 
 @pytest.mark.real_broker
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(450)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_ends_in_mid_stream_loses_nothing_and_decides_nothing_twice(
     settings: Settings, prepared: Prepared, number: signal.Signals
@@ -115,9 +115,9 @@ def test_a_worker_that_ends_in_mid_stream_loses_nothing_and_decides_nothing_twic
     made = Simulator(applicants, "t").events()
     records = [next(made)[0] for _ in range(events)]
 
-    async def send() -> None:
+    async def send(part: range) -> None:
         async with Publisher(settings.kafka.bootstrap_servers, client_id="test") as publisher:
-            for start in range(0, events, 5_000):
+            for start in part:
                 await send_all(
                     publisher,
                     settings.kafka.applications,
@@ -126,10 +126,10 @@ def test_a_worker_that_ends_in_mid_stream_loses_nothing_and_decides_nothing_twic
                 )
 
     with running(settings, "scoring", "scoring", "sink") as (processes, door):
-        asyncio.run(send())
+        asyncio.run(send(range(0, events // 2, 5_000)))
         wait_for(door, DISTINCT, events // 10, processes)
-        assert count(door, DISTINCT) < events, "it was to end in mid stream"
         os.kill(processes[0].pid, number)
+        asyncio.run(send(range(events // 2, events, 5_000)))
         wait_for(door, DISTINCT, events, processes)
 
         assert count(door, "SELECT count() AS n FROM decisions") == events
@@ -138,7 +138,7 @@ def test_a_worker_that_ends_in_mid_stream_loses_nothing_and_decides_nothing_twic
 
 
 @pytest.mark.real_broker
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(450)
 def test_served_decisions_equal_offline_ones_for_all_clients(
     settings: Settings, prepared: Prepared, tmp_path: Path
 ) -> None:
