@@ -89,6 +89,7 @@ class PollConsumer(faust_aiokafka.Consumer):
         super().__init__(*args, **kwargs)
         self._progress: defaultdict[TP, PartitionProgress] = defaultdict(PartitionProgress)
         self.last_progress = monotonic()
+        self._dropped = False
 
     def _new_consumer_thread(self) -> PollConsumerThread:
         return PollConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -141,10 +142,20 @@ class PollConsumer(faust_aiokafka.Consumer):
             if not self.transport.app.should_stop:
                 raise
         except asyncio.CancelledError:
+            self._dropped = True
             if not self.transport.app.should_stop:
                 raise
 
     async def _drain_poll(self) -> None:
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        if self._dropped:
+            # A fetch that outlived a rebalance moved the new position past records that nobody
+            # got. Only now that the flow is on again do positions stay where they are put.
+            self._dropped = False
+            self._progress.clear()
+            await self.perform_seek()
+            return
         generation = self.app.consumer_generation_id
         records, _ = await self._wait_next_records(timeout=1.0)
         if not records or self.should_stop:
@@ -152,9 +163,7 @@ class PollConsumer(faust_aiokafka.Consumer):
             return
         for tp, of_partition in records.items():
             if self.app.consumer_generation_id != generation or not self.flow_active:
-                # The position has moved past records that nobody will get: go back. What was
-                # handed over before is dropped by its generation, so nothing is skipped.
-                await self._seek_back()
+                self._dropped = True
                 return
             await self._hand_over(tp, of_partition)
 
@@ -177,12 +186,6 @@ class PollConsumer(faust_aiokafka.Consumer):
         self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
         self._progress[tp].in_flight.append(value)
         await self.wait_first(self.callback(message), self.suspend_flow.wait())
-
-    async def _seek_back(self) -> None:
-        if not self.flow_active:
-            return  # a rebalance or stop is under way; its end seeks to the committed offsets
-        self._progress.clear()
-        await self.perform_seek()
 
 
 def _columns(tp: TP, records: list[Any]) -> Poll:
