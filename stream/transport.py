@@ -148,7 +148,7 @@ class PollConsumer(faust_aiokafka.Consumer):
 
     async def _drain_poll(self) -> None:
         if not self.flow_active:
-            await self.wait(self.can_resume_flow)
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type] # as Faust does
         if self._dropped:
             # A fetch that outlived a rebalance moved the new position past records that nobody
             # got. Only now that the flow is on again do positions stay where they are put.

@@ -4,7 +4,7 @@ import gc
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 from stream.brokers import ApacheKafka
 from stream.brokers.apache_kafka import SINGLE_NODE
@@ -20,14 +20,18 @@ _START_SECONDS = 120
 @contextmanager
 def real_kafka(address: str | None) -> Iterator[str]:
     """Give the address of a real broker that lives as long; raises BrokerUnavailable."""
-    if address:
-        yield address
-    elif _docker_answers():
-        with _container() as servers:
-            yield servers
-    else:
-        with ApacheKafka() as broker:
-            yield broker.bootstrap_servers
+    with ExitStack() as stack:
+        yield address or _in_docker(stack) or stack.enter_context(ApacheKafka()).bootstrap_servers
+
+
+def _in_docker(stack: ExitStack) -> str | None:
+    """Start it in Docker; None where no engine answers or has the image."""
+    from docker.errors import DockerException
+
+    try:
+        return stack.enter_context(_container()) if _docker_answers() else None
+    except DockerException:
+        return None
 
 
 def _docker_answers() -> bool:
@@ -54,11 +58,12 @@ def _container() -> Iterator[str]:
     # chosen here can be advertised from the start, so no script need run inside.
     port = _free_port()
     container = DockerContainer(f"{_IMAGE}:{kafka_version()}").with_bind_ports(9092, port)
-    for name, value in (SINGLE_NODE | _listeners(container.get_container_host_ip(), port)).items():
+    host = container.get_docker_client().host()
+    for name, value in (SINGLE_NODE | _listeners(host, port)).items():
         container = container.with_env("KAFKA_" + name.upper().replace(".", "_"), value)
     started = LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(_START_SECONDS)
     with container.waiting_for(started):
-        yield f"{container.get_container_host_ip()}:{port}"
+        yield f"{host}:{port}"
 
 
 def _listeners(host: str, port: int) -> dict[str, str]:

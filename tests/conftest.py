@@ -8,6 +8,7 @@ from typing import NoReturn
 import pytest
 
 from stream.brokers import ApacheKafka, BrokerUnavailable, MockBroker
+from stream.brokers.jars import find_kafka
 from tests.brokers import ADDRESS, REQUIRED, real_kafka
 
 _ADDRESS = pytest.StashKey[str | None]()
@@ -50,13 +51,18 @@ def real_broker(request: pytest.FixtureRequest, _session_broker: str | BrokerUna
 
 
 @pytest.fixture
-def apache_kafka(request: pytest.FixtureRequest) -> Iterator[ApacheKafka]:
+def kafka_jars(request: pytest.FixtureRequest) -> None:
+    """Java and the broker's jars are here: for tests that start one themselves."""
+    try:
+        find_kafka()
+    except BrokerUnavailable as unavailable:
+        _not_run(request, unavailable)
+
+
+@pytest.fixture
+def apache_kafka(kafka_jars: None) -> Iterator[ApacheKafka]:  # noqa: ARG001 - it skips
     """A real broker of the test's own, to be killed and restarted; always from the jars."""
-    with ExitStack() as stack:
-        try:
-            broker = stack.enter_context(ApacheKafka())
-        except BrokerUnavailable as unavailable:
-            _not_run(request, unavailable)
+    with ApacheKafka() as broker:
         yield broker
 
 

@@ -2,10 +2,10 @@
 
 import base64
 import itertools
+import os
 import random
 import socket
 import tempfile
-import uuid
 from pathlib import Path
 from typing import Self
 
@@ -77,9 +77,8 @@ class ApacheKafka(Broker):
         }
         lines = (f"{name}={value}\n" for name, value in (SINGLE_NODE | own).items())
         properties.write_text("".join(lines))
-        tool = self._kafka.command("kafka.tools.StorageTool", "format")
         try:
-            run([*tool, "-t", _cluster_id(), "-c", str(properties)])
+            run(self._kafka.format(properties, _cluster_id()))
             self._run_broker()
         except BrokerUnavailable:
             self.stop()
@@ -109,7 +108,7 @@ class ApacheKafka(Broker):
     def _run_broker(self) -> None:
         assert self._kafka is not None and self._folder is not None, "not started"  # noqa: PT018
         folder = Path(self._folder.name)
-        command = self._kafka.command("kafka.Kafka", str(folder / "server.properties"))
+        command = self._kafka.server(folder / "server.properties")
         log = folder / "broker.log"
         self._process = GuardedProcess("Apache Kafka", command, folder, log)
         # The port answers earlier, when the broker has not yet joined its own cluster.
@@ -117,12 +116,8 @@ class ApacheKafka(Broker):
 
 
 def _cluster_id() -> str:
-    # Kafka's form of a UUID; StorageTool would read a leading dash as an option.
-    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith(
-        "-"
-    ):
-        pass
-    return text
+    # Kafka's form of a UUID. It begins with an A: StorageTool takes a leading dash for an option.
+    return base64.urlsafe_b64encode(b"\0" + os.urandom(15)).decode().rstrip("=")
 
 
 def _free_ports(count: int) -> list[int]:

@@ -25,9 +25,15 @@ class Kafka:
     java: str
     jars: Path
 
-    def command(self, main_class: str, *arguments: str) -> list[str]:
-        """Give the command that runs a main class of the jars."""
-        return [self.java, "-Xmx512m", "-cp", f"{self.jars}/*", main_class, *arguments]
+    def server(self, properties: Path) -> list[str]:
+        """Give the command of the broker."""
+        return [self.java, "-Xmx512m", "-cp", f"{self.jars}/*", "kafka.Kafka", str(properties)]
+
+    def format(self, properties: Path, cluster_id: str) -> list[str]:
+        """Give the command that makes the broker's empty log folder."""
+        quick = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]  # it lives for a second
+        tool = [self.java, *quick, "-cp", f"{self.jars}/*", "kafka.tools.StorageTool"]
+        return [*tool, "format", "-t", cluster_id, "-c", str(properties)]
 
 
 def find_kafka() -> Kafka:
@@ -39,10 +45,11 @@ def find_kafka() -> Kafka:
 def find_java() -> str:
     """Find Java 17 or newer, in JAVA_HOME or on the path; raises BrokerUnavailable."""
     home = os.environ.get("JAVA_HOME")
-    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
-    if java is None or shutil.which(java) is None:
+    wanted = str(Path(home, "bin", "java")) if home else "java"
+    java = shutil.which(wanted)
+    if java is None:
         msg = (
-            f"Apache Kafka needs Java {_LEAST_JAVA} or newer, and there is no java: "
+            f"Apache Kafka needs Java {_LEAST_JAVA} or newer, and there is no {wanted}: "
             "install it (Debian: openjdk-17-jre-headless), or name a broker"
         )
         raise BrokerUnavailable(msg)

@@ -165,7 +165,7 @@ def test_nothing_is_left_of_a_broker_whose_owner_was_killed(
     broker: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     if broker == "ApacheKafka":
-        request.getfixturevalue("apache_kafka")  # says what is missing, where it is
+        request.getfixturevalue("kafka_jars")
 
     with owner(broker, tmp_path) as (process, _):
         children = process.children(recursive=True)
