@@ -2,11 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.schema import FeatureSchema
+
+Keys = NDArray[np.generic] | Sequence[int] | Sequence[str]
+
+# An event's applicant_id has no more, so that a longer key could never be found.
+LONGEST_KEY = 64
 
 
 class TableInvalid(Exception):
@@ -19,7 +25,8 @@ class FeatureTable:
 
     `keys` are int64 or text, `matrix` is float32 of shape (len(keys), features). Both are held
     sorted by key and read-only; a look-up is a binary search, so memory is the matrix and the
-    keys. `as_of` is the data's date (aware, UTC) and `digest` names the content.
+    keys: 8 bytes for a number, its longest one's UTF-8 bytes for a text. `as_of` is the data's
+    date (aware, UTC) and `digest` names the content. Raises TableInvalid.
     """
 
     __slots__ = ("_keys", "as_of", "digest", "matrix", "schema")
@@ -27,28 +34,22 @@ class FeatureTable:
     def __init__(
         self,
         schema: FeatureSchema,
-        keys: NDArray[np.int64] | NDArray[np.str_] | Sequence[str],
+        keys: Keys,
         matrix: NDArray[np.float32],
         *,
         as_of: datetime | None = None,
         digest: str = "",
     ) -> None:
-        found = np.asarray(keys)
-        if found.dtype.kind not in "iU":
-            msg = f"keys are int64 or text, not {found.dtype}"
-            raise TableInvalid(msg)
-        if found.dtype.kind == "i":
-            found = found.astype(np.int64, copy=False)
+        found = encoded_keys(keys)
         if matrix.shape != (len(found), len(schema.names)) or matrix.dtype != np.float32:
-            msg = f"{len(found)} keys and {len(schema.names)} features, but {matrix.shape} values"
+            msg = (
+                f"{len(found)} keys and {len(schema.names)} features make no table "
+                f"with values of {matrix.dtype} and shape {matrix.shape}"
+            )
             raise TableInvalid(msg)
-        if len(found) > 1 and not bool((found[1:] > found[:-1]).all()):
-            order = np.argsort(found, kind="stable")
+        order = order_of(found)
+        if order is not None:
             found, matrix = found[order], matrix[order]
-            repeated = np.flatnonzero(found[1:] == found[:-1])
-            if repeated.size:
-                msg = f"key {found[repeated[0]]!s} stands twice"
-                raise TableInvalid(msg)
         self.schema = schema
         self._keys = np.ascontiguousarray(found)
         self.matrix = np.ascontiguousarray(matrix)
@@ -63,9 +64,14 @@ class FeatureTable:
     @property
     def keys_are_text(self) -> bool:
         """Whether look-ups go by text (an applicant_id) or by int64 (an application_id)."""
-        return self._keys.dtype.kind == "U"
+        return self._keys.dtype.kind == "S"
 
-    def rows(self, keys: NDArray[np.generic] | Sequence[int] | Sequence[str]) -> NDArray[np.int64]:
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the table holds: matrix and keys."""
+        return int(self.matrix.nbytes + self._keys.nbytes)
+
+    def rows(self, keys: Keys) -> NDArray[np.int64]:
         """
         Give each key's row in `matrix`: int64 of the length of `keys`, -1 where absent.
 
@@ -78,6 +84,49 @@ class FeatureTable:
         wanted = np.asarray(keys)
         if not len(self._keys) or not wanted.size:
             return np.full(wanted.size, -1, dtype=np.int64)
+        if wanted.dtype.kind == "U":
+            wanted = _utf8(wanted)
         at = np.searchsorted(self._keys, wanted)
         at[at == len(self._keys)] = 0
         return np.where(self._keys[at] == wanted, at, -1).astype(np.int64, copy=False)
+
+
+def encoded_keys(keys: Keys) -> NDArray[Any]:
+    """
+    Give keys as a table holds them: int64, or text as UTF-8, a quarter of NumPy's own size.
+
+    Bytes are taken to be UTF-8 already.
+    Raises TableInvalid where they are neither, or a text is longer than LONGEST_KEY.
+    """
+    found = np.asarray(keys)
+    if found.dtype.kind == "i":
+        return found.astype(np.int64, copy=False)
+    if found.dtype.kind == "S":
+        return found
+    if found.dtype.kind != "U":
+        msg = f"keys are int64 or text, not {found.dtype}"
+        raise TableInvalid(msg)
+    long = np.flatnonzero(np.strings.str_len(found) > LONGEST_KEY)
+    if long.size:
+        msg = f"key {found[long[0]]!s} has more than {LONGEST_KEY} characters"
+        raise TableInvalid(msg)
+    return _utf8(found)
+
+
+def order_of(keys: NDArray[Any]) -> NDArray[np.intp] | None:
+    """Give the order that sorts keys, None where they are sorted; refuse one that stands twice."""
+    if len(keys) < 2 or bool((keys[1:] > keys[:-1]).all()):
+        return None
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    repeated = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if repeated.size:
+        key = ordered[repeated[0]]
+        msg = f"key {key.decode() if isinstance(key, bytes) else key!s} stands twice"
+        raise TableInvalid(msg)
+    return order
+
+
+def _utf8(texts: NDArray[Any]) -> NDArray[np.bytes_]:
+    # A lone surrogate, which is no Unicode, matches no key; it must not end the worker.
+    return np.strings.encode(texts, "utf-8", "surrogatepass")

@@ -138,8 +138,11 @@ def _columns(raw: Columns) -> dict[str, Column]:
     return named
 
 
-_MONEY = (-1e8, 1e8)
-_SHARE = (-1e8, 1e8)
+# What the attributes' own ranges allow, at the least limit of one dollar.
+_MONEY = (-1e7, 1e8)
+_PAID = (0.0, 1e8)
+_SHARE = (-1e7, 1e8)
+_CHANGE = (-1.1e8, 1.1e8)
 _COUNT = (0.0, 6.0)
 _RATIO = (0.0, _RATIO_LIMIT)
 
@@ -172,24 +175,24 @@ SCHEMA = FeatureSchema(
         Feature("status_change", "Latest repayment status less the earliest.", -11.0, 11.0),
         Feature("utilisation_mean", "Mean of bill over limit.", *_SHARE),
         Feature("utilisation_max", "Highest bill over limit.", *_SHARE),
-        Feature("utilisation_trend", "Utilisation, last three months less first.", *_SHARE),
-        Feature("headroom", "Limit less the latest bill, dollars.", *_MONEY),
+        Feature("utilisation_trend", "Utilisation, last three months less first.", *_CHANGE),
+        Feature("headroom", "Limit less the latest bill, dollars.", -1e8, 2e7),
         Feature("bill_mean", "Mean bill, dollars.", *_MONEY),
         Feature("bill_max", "Highest bill, dollars.", *_MONEY),
-        Feature("paid_mean", "Mean payment, dollars.", *_MONEY, -1),
-        Feature("paid_min", "Lowest payment, dollars.", *_MONEY, -1),
+        Feature("paid_mean", "Mean payment, dollars.", *_PAID, -1),
+        Feature("paid_min", "Lowest payment, dollars.", *_PAID, -1),
         Feature("payment_ratio_mean", "Mean share of a bill that was paid.", *_RATIO, -1),
         Feature("payment_ratio_min", "Lowest share of a bill that was paid.", *_RATIO, -1),
         Feature("payment_ratio_trend", "Share paid, late months less early.", -10.0, 10.0),
         Feature("underpaid_months", "Months with under a tenth paid.", 0.0, 5.0, 1),
-        Feature("paid_of_limit_mean", "Mean payment over limit.", *_SHARE, -1),
-        Feature("paid_of_limit_latest", "Latest payment over limit.", *_SHARE, -1),
+        Feature("paid_of_limit_mean", "Mean payment over limit.", *_PAID, -1),
+        Feature("paid_of_limit_latest", "Latest payment over limit.", *_PAID, -1),
         *_each_month("status", "Repayment status of month {}.", (-2.0, 9.0), 1),
         *_each_month("utilisation", "Bill over limit, month {}.", _SHARE, 0),
         *_each_month("bill", "Bill of month {}, dollars.", _MONEY, 0),
-        *_each_month("paid", "Payment in month {}, dollars.", _MONEY, -1),
+        *_each_month("paid", "Payment in month {}, dollars.", _PAID, -1),
         *_each_month("payment_ratio", "Share of the bill paid in month {}.", _RATIO, -1, 5),
-        *_each_month("bill_change", "Change of bill over limit, month {}.", _SHARE, 0, 5),
+        *_each_month("bill_change", "Change of bill over limit, month {}.", _CHANGE, 0, 5),
     )
 )
 
@@ -197,7 +200,10 @@ SCHEMA = FeatureSchema(
 def compute(raw: Columns) -> NDArray[np.float32]:
     """Compute all features of n applicants: float32 of shape (n, features)."""
     columns = _columns(raw)
-    return stack([columns[name] for name in SCHEMA.names])
+    matrix = stack([columns[name] for name in SCHEMA.names])
+    # Which zero a minimum of -0.0 and 0.0 gives is the processor's choice; this leaves 0.0 alone.
+    matrix += np.float32(0)
+    return matrix
 
 
 DEFINITION = FeatureDefinition("taiwan_default", ATTRIBUTES, SCHEMA, compute)

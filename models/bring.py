@@ -10,10 +10,23 @@ from features.catalogue import BY_NAME
 from features.schema import Feature, FeatureSchema, SchemaInvalid
 from models.policies import policy_text
 from models.release import FORMAT, Manifest, ReleaseRefused, write_release
+from models.self_check import CheckFailed, in_a_process_of_its_own
 from scoring.booster import feature_names_of
 from scoring.errors import InvalidPolicy, ModelRefused, SchemaMismatch
 
 _REFER, _DECLINE = 0.30, 0.50
+
+
+_MAKE = """
+from pathlib import Path
+from models.bring import make_release
+from models.release import ReleaseRefused
+model, reference, policy, out = sys.argv[1:]
+try:
+    print(make_release(Path(model), Path(reference), Path(policy) if policy else None, Path(out)))
+except ReleaseRefused as refused:
+    sys.exit(f"{refused.file}\\t{refused.reason}")
+"""
 
 
 def create_release(model: Path, reference: Path, policy: Path | None, out: Path) -> Path:
@@ -21,34 +34,54 @@ def create_release(model: Path, reference: Path, policy: Path | None, out: Path)
     Make a release of a model's text file; give its folder.
 
     Names and order of the features are the model's; the reference rows hold them by name. Without
-    a policy, the cut-offs are the risk bands' 0.30 and 0.50. Raises ReleaseRefused.
+    a policy, the cut-offs are the risk bands' 0.30 and 0.50. The model is read in a throw-away
+    process, which it may crash. Raises ReleaseRefused.
     """
     for path in (model, reference, *([policy] if policy else [])):
         if not path.is_file():
             raise ReleaseRefused(out, path.name, f"{path} is missing")
-    text = model.read_text()
+    given = [str(path.resolve()) if path else "" for path in (model, reference, policy, out)]
+    try:
+        return out / Path(in_a_process_of_its_own(_MAKE, *given)).name
+    except CheckFailed as failed:
+        file, tab, reason = str(failed).partition("\t")
+        if tab:
+            raise ReleaseRefused(out, file, reason) from None
+        raise ReleaseRefused(out, model.name, f"LightGBM, reading it, {failed}") from None
+
+
+def make_release(model: Path, reference: Path, policy: Path | None, out: Path) -> Path:
+    """Do what `create_release` does, in this process."""
+    try:
+        text = model.read_bytes().decode()
+        policy_words = (
+            policy.read_bytes().decode() if policy else policy_text(BY_NAME, _REFER, _DECLINE)
+        )
+    except UnicodeDecodeError as error:
+        raise ReleaseRefused(out, model.name, f"model and policy are UTF-8: {error}") from None
     try:
         schema = FeatureSchema(tuple(Feature(name) for name in feature_names_of(text)))
     except SchemaInvalid as error:
         raise ReleaseRefused(out, model.name, f"no LightGBM text model: {error}") from None
     try:
-        rows = pq.read_table(reference)
+        rows = pq.ParquetFile(reference).read()
     except (pa.ArrowException, OSError) as error:
         raise ReleaseRefused(out, reference.name, str(error)) from None
-    missing = [name for name in schema.names if name not in rows.column_names]
-    if missing:
-        raise ReleaseRefused(out, reference.name, f"columns are missing: {', '.join(missing)}")
+    unclear = [name for name in schema.names if rows.column_names.count(name) != 1]
+    if unclear:
+        reason = f"columns are missing or stand twice: {', '.join(unclear)}"
+        raise ReleaseRefused(out, reference.name, reason)
     features = np.empty((rows.num_rows, len(schema.names)), dtype=np.float32)
     for index, name in enumerate(schema.names):
         try:
             features[:, index] = rows[name].cast(pa.float64()).to_numpy()
         except pa.ArrowException as error:
             raise ReleaseRefused(out, reference.name, f"column {name!r}: {error}") from None
-    policy_words = policy.read_text() if policy else policy_text(BY_NAME, _REFER, _DECLINE)
     manifest = Manifest(format=FORMAT, definition=BY_NAME, files={})
     try:
         return write_release(out, text, schema, policy_words, features, manifest)
     except (SchemaMismatch, ModelRefused) as error:
         raise ReleaseRefused(out, model.name, str(error)) from None
     except InvalidPolicy as error:
-        raise ReleaseRefused(out, "policy.toml", str(error)) from None
+        name = policy.name if policy else "policy.toml"
+        raise ReleaseRefused(out, name, str(error)) from None

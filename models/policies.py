@@ -12,7 +12,7 @@ max_reasons = 4
 
 [cutoffs]
 # Approve below `refer`; decline from `decline` on; a person looks at what lies between.
-refer = {refer}
+{why}refer = {refer}
 decline = {decline}
 
 [bands]
@@ -112,14 +112,20 @@ _REASONS: dict[str, list[tuple[str, str, Sequence[str]]]] = {
             "The account is used irregularly.",
             ["months_not_used", "months_paid_in_full", "months_revolving"],
         ),
-        ("R10", "The application's personal details.", ["age", "education"]),
+        ("R10", "The level of education that the application gives.", ["education"]),
+        ("R11", "The applicant's age.", ["age"]),
     ]
 }
 
 
-def policy_text(definition: str, refer: float, decline: float) -> str:
-    """Write the policy of a new release; `refer` and `decline` are default probabilities."""
-    text = _HEAD.format(refer=repr(float(refer)), decline=repr(float(decline)))
+def policy_text(definition: str, refer: float, decline: float, why: Sequence[str] = ()) -> str:
+    """
+    Write the policy of a new release.
+
+    `refer` and `decline` are default probabilities, `why` lines that say how they were found.
+    """
+    lines = "".join(f"# {line}\n" for line in why)
+    text = _HEAD.format(why=lines, refer=repr(float(refer)), decline=repr(float(decline)))
     text += _KNOCK_OUTS.get(definition, "")
     for code, words, features in _REASONS.get(definition, []):
         listed = "".join(f'  "{feature}",\n' for feature in features)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from features.snapshot import write_snapshot
 from features.taiwan_default import DEFINITION
+from features.whole_file import whole_file
 
 KEY = "application_id"
 LABEL = "defaulted"
@@ -66,7 +67,7 @@ class Prepared:
 
     @property
     def protected(self) -> Path:
-        """Sex and marital status, for fairness monitoring alone."""
+        """Sex, marital status and age band, for fairness monitoring alone."""
         return self.folder / "protected.parquet"
 
 
@@ -109,9 +110,23 @@ def prepare(example: Path, folder: Path) -> Prepared:
     _write(prepared.labels, pa.table(columns))
     _write(
         prepared.protected,
-        pa.table({KEY: keys, "sex": clients["SEX"], "marital_status": clients["MARRIAGE"]}),
+        pa.table(
+            {
+                KEY: keys,
+                "sex": clients["SEX"],
+                "marital_status": clients["MARRIAGE"],
+                "age_band": _age_bands(clients["AGE"].to_numpy()),
+            }
+        ),
     )
     return prepared
+
+
+def _age_bands(age: NDArray[np.integer]) -> NDArray[np.str_]:
+    """Give the ten years in which each age lies, as "30-39"; "60+" from 60 on."""
+    names = np.array(["under 20", "20-29", "30-39", "40-49", "50-59", "60+"])
+    bands: NDArray[np.str_] = names[np.digitize(age, [20, 30, 40, 50, 60])]
+    return bands
 
 
 def _share(text: str) -> int:
@@ -129,6 +144,5 @@ def _labelled(
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    unfinished = path.with_name(f".{path.name}")
-    pq.write_table(table, unfinished, compression="zstd", write_page_checksum=True)
-    unfinished.replace(path)
+    with whole_file(path) as unfinished:
+        pq.write_table(table, unfinished, compression="zstd", write_page_checksum=True)

@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from features.catalogue import definition
+from features.catalogue import UnknownDefinition, definition
 from features.definition import FeatureDefinition
 from features.schema import FeatureSchema, SchemaInvalid
 from models.evaluate import Metric
+from models.self_check import CheckFailed, in_a_process_of_its_own
 from scoring.booster import BoosterScorer
 from scoring.errors import InvalidPolicy, ModelRefused, SchemaMismatch
 from scoring.policy import Policy
@@ -32,8 +31,12 @@ MODEL, FEATURES, POLICY, REFERENCE = (
 FILES = (MODEL, FEATURES, POLICY, REFERENCE)
 EXPECTED = "expected_default_probability"
 FORMAT = 1
-_SELF_CHECK_SECONDS = 60.0
 _ID_LENGTH = 16
+_EXPLAINED_ROWS = 8
+
+# Releases whose digests and scores were proved by this process: a fact about content, not a cache
+# of it, as an id names the bytes of every file.
+_PROVED: set[str] = set()
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,17 +97,25 @@ def write_release(
     rows: NDArray[np.float32],
     manifest: Manifest,
 ) -> Path:
-    """Write a release folder, named by its id, in one step; give its path."""
+    """
+    Write a release folder, named by its id, in one step; give its path.
+
+    `rows` are the reference rows, float32[n, features]. Raises SchemaMismatch, ModelRefused or
+    InvalidPolicy where the parts make no release.
+    """
     scorer = BoosterScorer(model_text, schema)
     Policy.parse(policy_text, schema.names)
+    if EXPECTED in schema.names or not len(rows):
+        msg = f"a release has at least one reference row and no feature called {EXPECTED!r}"
+        raise SchemaMismatch(msg)
     columns = dict(zip(schema.names, (np.ascontiguousarray(c) for c in rows.T), strict=True))
-    reference = pa.table(columns | {EXPECTED: scorer.default_probability(rows)})
+    reference = pa.table(columns | {EXPECTED: _scores(scorer, rows)})
     parent_folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent_folder, prefix=".unfinished-") as made:
         folder = Path(made)
-        (folder / MODEL).write_text(model_text)
+        (folder / MODEL).write_bytes(model_text.encode())
         (folder / FEATURES).write_bytes(schema.to_json())
-        (folder / POLICY).write_text(policy_text)
+        (folder / POLICY).write_bytes(policy_text.encode())
         pq.write_table(reference, folder / REFERENCE, compression="zstd", write_page_checksum=True)
         files = {name: _sha256((folder / name).read_bytes()) for name in FILES}
         manifest = msgspec.structs.replace(manifest, files=files)
@@ -119,47 +130,42 @@ def write_release(
     return final
 
 
-def load_release(folder: Path) -> Release:
+def load_release(folder: Path, *, trusted: bool = False) -> Release:
     """
     Load a release, or raise ReleaseRefused.
 
-    Every file's sha256 is checked before anything is parsed: LightGBM's parser crashes on damaged
-    text. Then a throw-away process scores the reference rows, and only then this one loads.
+    Each file's sha256 is checked before anything reads it. LightGBM's parser may crash or never
+    end on text that it did not write, so the release first proves itself in a throw-away process.
+    With `trusted` a release whose very content was proved before by this process skips that one.
     """
-    verify_files(folder)
-    command = [sys.executable, "-I", "-c", _SELF_CHECK, str(folder)]
+    content = read_content(folder)
+    if not (trusted and content.id in _PROVED):
+        _prove(folder)
+        _PROVED.add(content.id)
+    return _open(folder, content)
+
+
+def open_release(folder: Path) -> Release:
+    """Load a release that was proved elsewhere; as `load_release`, in this process alone."""
+    return _open(folder, read_content(folder))
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The bytes of a release's files, each read once and as its manifest says."""
+
+    id: str
+    manifest: Manifest
+    model: bytes
+    features: bytes
+    policy: bytes
+    reference: bytes
+
+
+def read_content(folder: Path) -> Content:
+    """Read every file; hold it against the manifest, and the manifest against the folder's name."""
+    content = _read(folder, MANIFEST)
     try:
-        checked = subprocess.run(  # noqa: S603 - our own interpreter and program
-            command, capture_output=True, timeout=_SELF_CHECK_SECONDS, check=False, text=True
-        )
-    except subprocess.TimeoutExpired:
-        reason = f"the self-check did not end within {_SELF_CHECK_SECONDS:.0f} s"
-        raise ReleaseRefused(folder, MODEL, reason) from None
-    if checked.returncode != 0:
-        last = checked.stderr.strip().splitlines()[-1:] or [f"exit code {checked.returncode}"]
-        raise ReleaseRefused(folder, MODEL, f"the self-check failed: {last[0]}")
-    return open_release(folder)
-
-
-_SELF_CHECK = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
-resource.setrlimit(resource.RLIMIT_CPU, (50, 50))
-from pathlib import Path
-from models.release import ReleaseRefused, open_release
-try:
-    open_release(Path(sys.argv[1]))
-except ReleaseRefused as refused:
-    sys.exit(refused.reason)
-"""
-
-
-def verify_files(folder: Path) -> Manifest:
-    """Hold every file against the manifest, and the manifest against the folder's name."""
-    if not (folder / MANIFEST).is_file():
-        raise ReleaseRefused(folder, MANIFEST, "is missing: no release")
-    try:
-        content = (folder / MANIFEST).read_bytes()
         manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ReleaseRefused(folder, MANIFEST, f"is damaged: {error}") from None
@@ -169,42 +175,107 @@ def verify_files(folder: Path) -> Manifest:
     if _id(content) != folder.resolve().name:
         reason = f"its content is release {_id(content)}, not what the folder's name says"
         raise ReleaseRefused(folder, MANIFEST, reason)
-    found = {path.name for path in folder.iterdir()} - {MANIFEST}
-    for name in sorted(found ^ set(manifest.files)):
-        state = "is missing" if name in manifest.files else "is no part of the release"
-        raise ReleaseRefused(folder, name, state)
+    if set(manifest.files) != set(FILES):
+        reason = f"names {', '.join(manifest.files) or 'no file'} instead of {', '.join(FILES)}"
+        raise ReleaseRefused(folder, MANIFEST, reason)
+    extra = sorted({path.name for path in folder.iterdir()} - {MANIFEST, *FILES})
+    if extra:
+        raise ReleaseRefused(folder, extra[0], "is no part of the release")
+    model, features, policy, reference = (_read(folder, name) for name in FILES)
+    found = dict(zip(FILES, (model, features, policy, reference), strict=True))
     for name, digest in manifest.files.items():
-        if _sha256((folder / name).read_bytes()) != digest:
+        if _sha256(found[name]) != digest:
             raise ReleaseRefused(folder, name, "is damaged: its sha256 is not the manifest's")
-    return manifest
+    return Content(_id(content), manifest, model, features, policy, reference)
 
 
-def open_release(folder: Path) -> Release:
-    """Load a release in this process and score its reference rows; see `load_release`."""
-    manifest = verify_files(folder)
+_SELF_CHECK = """
+from pathlib import Path
+from models.release import ReleaseRefused, open_release
+try:
+    open_release(Path(sys.argv[1]))
+except ReleaseRefused as refused:
+    sys.exit(f"{refused.file}\\t{refused.reason}")
+"""
+
+
+def _prove(folder: Path) -> None:
     try:
-        schema = FeatureSchema.from_json((folder / FEATURES).read_bytes())
-        of_release = definition(manifest.definition, schema)
-        policy = Policy.parse((folder / POLICY).read_text(), schema.names)
-        scorer = BoosterScorer((folder / MODEL).read_text(), schema)
+        in_a_process_of_its_own(_SELF_CHECK, str(folder.resolve()))
+    except CheckFailed as failed:
+        file, tab, reason = str(failed).partition("\t")
+        if tab:
+            raise ReleaseRefused(folder, file, reason) from None
+        raise ReleaseRefused(folder, MODEL, f"the self-check failed: {failed}") from None
+
+
+def _open(folder: Path, content: Content) -> Release:
+    schema, of_release = _definition(folder, content)
+    try:
+        policy = Policy.parse(content.policy.decode(), schema.names)
+    except (InvalidPolicy, UnicodeDecodeError) as error:
+        raise ReleaseRefused(folder, POLICY, str(error)) from None
+    reference = _reference(folder, content, schema)
+    try:
+        scorer = BoosterScorer(content.model.decode(), schema)
+        scores = _scores(scorer, reference.features)
+    except (SchemaMismatch, ModelRefused, UnicodeDecodeError) as error:
+        raise ReleaseRefused(folder, MODEL, str(error)) from None
+    if not np.array_equal(scores, reference.default_probability):
+        raise ReleaseRefused(folder, MODEL, "does not score the reference rows as it did when made")
+    return Release(content.id, folder, of_release, scorer, policy, reference, content.manifest)
+
+
+def _definition(folder: Path, content: Content) -> tuple[FeatureSchema, FeatureDefinition]:
+    try:
+        schema = FeatureSchema.from_json(content.features)
+        of_release = definition(content.manifest.definition, schema)
     except SchemaInvalid as error:
         raise ReleaseRefused(folder, FEATURES, str(error)) from None
-    except InvalidPolicy as error:
-        raise ReleaseRefused(folder, POLICY, str(error)) from None
-    except (SchemaMismatch, ModelRefused) as error:
-        raise ReleaseRefused(folder, MODEL, str(error)) from None
+    except UnknownDefinition as error:
+        raise ReleaseRefused(folder, MANIFEST, str(error)) from None
     if of_release.schema.digest != schema.digest:
-        reason = f"its features are not those of the definition {manifest.definition!r}"
+        reason = f"its features are not those of the definition {content.manifest.definition!r}"
         raise ReleaseRefused(folder, FEATURES, reason)
-    rows = pq.read_table(folder / REFERENCE, page_checksum_verification=True)
+    return schema, of_release
+
+
+def _reference(folder: Path, content: Content, schema: FeatureSchema) -> Reference:
+    try:
+        source = pa.BufferReader(content.reference)
+        rows = pq.ParquetFile(source, page_checksum_verification=True).read()
+    except (pa.ArrowException, OSError) as error:
+        raise ReleaseRefused(folder, REFERENCE, f"no readable Parquet file: {error}") from None
+    expected = pa.schema([*((name, pa.float32()) for name in schema.names), (EXPECTED, "double")])
+    if not rows.schema.equals(expected) or not rows.num_rows:
+        reason = "does not hold rows of the features, in order, and their default probability"
+        raise ReleaseRefused(folder, REFERENCE, reason)
     features = np.empty((rows.num_rows, len(schema.names)), dtype=np.float32)
     for index, name in enumerate(schema.names):
         features[:, index] = rows[name].to_numpy()
-    expected = rows[EXPECTED].to_numpy()
-    if not np.array_equal(scorer.default_probability(features), expected):
-        raise ReleaseRefused(folder, MODEL, "does not score the reference rows as it did when made")
-    reference = Reference(features, expected)
-    return Release(folder.resolve().name, folder, of_release, scorer, policy, reference, manifest)
+    return Reference(features, rows[EXPECTED].to_numpy())
+
+
+def _scores(scorer: BoosterScorer, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Score reference rows, and see that the model gives probabilities and explains them."""
+    scores = scorer.default_probability(rows)
+    if scores.shape != (len(rows),) or not bool(((scores >= 0) & (scores <= 1)).all()):
+        msg = "gives values that are no probabilities on the reference rows"
+        raise ModelRefused(msg)
+    if not bool(np.isfinite(scorer.contributions(rows[:_EXPLAINED_ROWS])).all()):
+        msg = "gives contributions that are not finite on the reference rows"
+        raise ModelRefused(msg)
+    return scores
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except FileNotFoundError:
+        reason = "is missing: no release" if name == MANIFEST else "is missing"
+        raise ReleaseRefused(folder, name, reason) from None
+    except OSError as error:
+        raise ReleaseRefused(folder, name, f"cannot be read: {error}") from None
 
 
 def _id(manifest: bytes) -> str:

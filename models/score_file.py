@@ -9,34 +9,48 @@ import pyarrow.json
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from features.definition import Attribute
+from features.whole_file import whole_file
 from models.release import Release
 from scoring.decision import BANDS, OUTCOMES
+
+_DECIDED = ("default_probability", "score", "outcome", "risk_band", "release")
 
 
 class RowsRefused(Exception):
     """A file's rows cannot be scored; says which file and column."""
 
 
+def _read_parquet(path: Path) -> pa.Table:
+    # Not `read_table`, which makes columns of a path such as year=2026/rows.parquet.
+    return pq.ParquetFile(path).read()
+
+
+_READERS = {
+    ".parquet": _read_parquet,
+    ".csv": pyarrow.csv.read_csv,
+    ".jsonl": pyarrow.json.read_json,
+    ".ndjson": pyarrow.json.read_json,
+}
+
+
 def read_rows(path: Path, key: str) -> pa.Table:
     """Read Parquet, CSV or JSON lines; an `attributes` object is spread into columns."""
-    readers = {
-        ".parquet": pq.read_table,
-        ".csv": pyarrow.csv.read_csv,
-        ".jsonl": pyarrow.json.read_json,
-        ".ndjson": pyarrow.json.read_json,
-    }
-    if path.suffix not in readers:
-        msg = f"{path}: a file of rows ends in {', '.join(readers)}"
+    if path.suffix not in _READERS:
+        msg = f"{path}: a file of rows ends in {', '.join(_READERS)}"
         raise RowsRefused(msg)
     try:
-        rows = readers[path.suffix](path)
+        rows = _READERS[path.suffix](path)
     except (pa.ArrowException, OSError) as error:
         msg = f"{path}: {error}"
         raise RowsRefused(msg) from None
     if "attributes" in rows.column_names and pa.types.is_struct(rows["attributes"].type):
-        rows = rows.flatten()
-        names = [name.removeprefix("attributes.") for name in rows.column_names]
-        rows = rows.rename_columns(names)
+        at = rows.column_names.index("attributes")
+        parts = rows["attributes"].combine_chunks().flatten()
+        fields = zip(rows.schema.field(at).type, parts, strict=True)
+        rows = rows.remove_column(at)
+        for field, part in fields:
+            rows = rows.append_column(field, part)
     if rows.column_names.count(key) != 1:
         msg = f"{path}: key column {key!r} stands {rows.column_names.count(key)} times; see --key"
         raise RowsRefused(msg)
@@ -47,7 +61,8 @@ def features_of(rows: pa.Table, release: Release, path: Path) -> NDArray[np.floa
     """
     Give each row's features: float32[n, features].
 
-    Rows hold all features of the release, or else all attributes from which they are computed.
+    Rows hold all features of the release, or else all attributes from which they are computed; an
+    attribute is held to the same rule as an event's.
     """
     present = set(rows.column_names)
     names = release.schema.names
@@ -66,6 +81,8 @@ def features_of(rows: pa.Table, release: Release, path: Path) -> NDArray[np.floa
         )
         raise RowsRefused(msg)
     columns = {name: _numbers(rows, name, path) for name in attributes}
+    for attribute in release.definition.attributes:
+        _check_range(attribute, columns[attribute.name], path)
     return release.definition.compute(columns)
 
 
@@ -76,6 +93,9 @@ def score_file(path: Path, release: Release, out: Path, key: str) -> int:
     `out` is Parquet, one row for each: key, default_probability, score, outcome, risk_band,
     release. It appears whole or not at all. Raises RowsRefused.
     """
+    if key in _DECIDED:
+        msg = f"key column {key!r} has the name of a column of the answer"
+        raise RowsRefused(msg)
     rows = read_rows(path, key)
     features = features_of(rows, release, path)
     probability = release.scorer.default_probability(features)
@@ -90,14 +110,15 @@ def score_file(path: Path, release: Release, out: Path, key: str) -> int:
             "release": pa.repeat(release.id, len(features)),
         }
     )
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(decided, unfinished)
-    unfinished.replace(out)
+    with whole_file(out) as unfinished:
+        pq.write_table(decided, unfinished)
     return len(features)
 
 
 def _numbers(rows: pa.Table, name: str, path: Path) -> NDArray[np.float64]:
+    if (times := rows.column_names.count(name)) != 1:
+        msg = f"{path}: column {name!r} stands {times} times"
+        raise RowsRefused(msg)
     column = rows[name]
     try:
         numbers = column.cast(pa.float64())
@@ -106,3 +127,25 @@ def _numbers(rows: pa.Table, name: str, path: Path) -> NDArray[np.float64]:
         raise RowsRefused(msg) from None
     found: NDArray[np.float64] = numbers.to_numpy()
     return found
+
+
+def _check_range(attribute: Attribute, column: NDArray[np.float64], path: Path) -> None:
+    missing = np.isnan(column)
+    bad = missing if attribute.required else np.zeros(len(column), dtype=bool)
+    rule = "a number"
+    if attribute.kind == "integer":
+        bad = bad | (~missing & (column != np.rint(column)))
+        rule = "a whole number"
+    if attribute.minimum is not None:
+        bad = bad | (column < attribute.minimum)
+        rule += f", at least {attribute.minimum:.15g}"
+    if attribute.maximum is not None:
+        bad = bad | (column > attribute.maximum)
+        rule += f", at most {attribute.maximum:.15g}"
+    if bad.any():
+        row = int(np.argmax(bad))
+        msg = (
+            f"{path}: {int(bad.sum())} rows break a rule of {attribute.name!r}, which is {rule}; "
+            f"first row {row}: {'nothing' if missing[row] else column[row]}"
+        )
+        raise RowsRefused(msg)

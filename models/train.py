@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -16,6 +17,10 @@ from models.release import FORMAT, Manifest, write_release
 from scoring.booster import BoosterScorer
 
 _REFERENCE_ROWS = 2_000
+
+
+class TrainingRefused(Exception):
+    """Rows cannot be trained on; says which file or part and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +42,34 @@ class Labelled:
 
 
 def read_labelled(path: Path, schema: FeatureSchema, label: str) -> Labelled:
-    """Read a labelled Parquet file that holds the schema's features by name."""
-    table = pq.read_table(path, page_checksum_verification=True)
+    """
+    Read a labelled Parquet file that holds the schema's features by name.
+
+    Raises TrainingRefused where a column is missing, repeated or not of numbers, or a label is
+    neither 0 nor 1.
+    """
+    try:
+        content = path.read_bytes()
+        table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+    except (pa.ArrowException, OSError) as error:
+        msg = f"{path}: no readable Parquet file: {error}"
+        raise TrainingRefused(msg) from None
+    for name in (*schema.names, label):
+        if (times := table.column_names.count(name)) != 1:
+            msg = f"{path}: column {name!r} stands {times} times"
+            raise TrainingRefused(msg)
     features = np.empty((table.num_rows, len(schema.names)), dtype=np.float32)
     for index, name in enumerate(schema.names):
+        kind = table[name].type
+        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+            msg = f"{path}: column {name!r} holds {kind}, not numbers"
+            raise TrainingRefused(msg)
         features[:, index] = table[name].to_numpy()
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Labelled(features, table[label].to_numpy().astype(np.int8), digest)
+    labels = table[label].to_numpy()
+    if not np.isin(labels, (0, 1)).all():
+        msg = f"{path}: column {label!r} holds labels that are neither 0 nor 1"
+        raise TrainingRefused(msg)
+    return Labelled(features, labels.astype(np.int8), hashlib.sha256(content).hexdigest())
 
 
 def train(
@@ -64,9 +90,15 @@ def train(
     Trees grow until a fifth of the training rows, held back by the seed, gain no more. The
     cut-off of approval is the one with the least cost on the calibration rows; an application is
     declined where declining costs less than a review, which is from 1 - review / false_positive.
+    The same rows, seed and library versions give the same bytes. Raises TrainingRefused where
+    rows of both labels are not in both parts.
     """
     import lightgbm
 
+    for name, part in (("training", training), ("calibration", calibration)):
+        if len(np.unique(part.label)) < 2:
+            msg = f"the {name} rows do not hold both labels, 0 and 1"
+            raise TrainingRefused(msg)
     costs = costs or Costs()
     held_back = np.random.default_rng(seed).random(len(training.label)) < 0.2
     parameters = {
@@ -121,5 +153,11 @@ def train(
         libraries={name: version(name) for name in ("lightgbm", "numpy", "creditstream")},
         parent=parent,
     )
-    policy = policy_text(definition, refer, decline)
+    why = (
+        f"Costs: an approved default {costs.false_negative:g}, a refused good applicant",
+        f"{costs.false_positive:g}, a review {costs.review:g}. `refer` made approving and not",
+        "approving cheapest on the calibration rows; from `decline` on, declining, which loses",
+        "1 - p good applicants, costs less than a review.",
+    )
+    policy = policy_text(definition, refer, decline, why)
     return write_release(out, text, schema, policy, training.features[np.sort(rows)], manifest)

@@ -9,6 +9,7 @@ from features.schema import FeatureSchema
 from scoring.errors import ModelRefused, SchemaMismatch
 
 _GIVES_PROBABILITY = ("binary", "cross_entropy")
+_LINEAR_TREES = "\nis_linear=1"
 
 
 class BoosterScorer:
@@ -16,18 +17,25 @@ class BoosterScorer:
     Scores with LightGBM's own `Booster.predict`, on one thread.
 
     LightGBM's parser crashes on damaged text, so the caller checks the text's digest first.
-    Raises ModelRefused for an objective that gives no probability, and SchemaMismatch where the
-    model's features are not the schema's, in its order.
+    Raises ModelRefused for an objective that gives no probability and for linear trees, and
+    SchemaMismatch where the model's features are not the schema's, in its order.
     """
 
     def __init__(self, model_text: str, schema: FeatureSchema) -> None:
         import lightgbm
 
-        booster = lightgbm.Booster(model_str=model_text)
         objective = objective_of(model_text)
-        if objective.split()[:1] == [] or objective.split()[0] not in _GIVES_PROBABILITY:
+        if objective.partition(" ")[0] not in _GIVES_PROBABILITY:
             msg = f"objective {objective!r} gives no default probability; binary does"
             raise ModelRefused(msg)
+        if _LINEAR_TREES in model_text:
+            msg = "the trees are linear, for which LightGBM gives no contributions"
+            raise ModelRefused(msg)
+        try:
+            booster = lightgbm.Booster(model_str=model_text)
+        except lightgbm.basic.LightGBMError as error:
+            msg = f"LightGBM does not read the model: {error}"
+            raise ModelRefused(msg) from None
         difference = schema.difference(tuple(booster.feature_name()))
         if difference:
             msg = f"the model's features are not the schema's: {difference}"

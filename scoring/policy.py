@@ -141,13 +141,13 @@ class Policy:
             if rule.hits(features[self._columns[rule.feature]])
         ]
         together: dict[str, Reason] = {}
-        strongest = np.argsort(-contributions[:-1], kind="stable").tolist()
-        # An adverse decision without a reason may not leave; all zeros say that none was asked for.
-        least = -np.inf if not found and contributions[strongest[0]] < 0 else 0.0
-        for index in strongest:
+        order = np.argsort(-contributions[:-1], kind="stable").tolist()
+        named = [index for index in order if contributions[index] > 0]
+        # No adverse decision goes without a reason, except where no explanation was asked for.
+        if not named and not found and contributions[:-1].any():
+            named = order[:1]
+        for index in named:
             contribution = float(contributions[index])
-            if contribution <= least or (contribution < 0 and together):
-                break
             name = self._names[index]
             text = self._texts.get(name) or ReasonText(name, name, (name,))
             first = together.get(text.code)

@@ -1,20 +1,30 @@
+import hashlib
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.taiwan_default import DEFINITION
-from models.bring import create_release
-from models.prepare import LABEL, Prepared, prepare
-from models.release import FILES, MANIFEST, ReleaseRefused, load_release, open_release
-from models.score_file import RowsRefused, score_file
-from models.train import Labelled, read_labelled, train
-from tests.builders import a_model_text, a_release, raw_columns
-
-EXAMPLE = Path(__file__).parents[3] / "examples" / "taiwan_default"
+from models.registry import list_releases
+from models.release import (
+    EXPECTED,
+    FEATURES,
+    FILES,
+    MANIFEST,
+    MODEL,
+    POLICY,
+    REFERENCE,
+    ReleaseRefused,
+    load_release,
+    open_release,
+)
+from models.self_check import CheckFailed, in_a_process_of_its_own
+from tests.builders import a_release
 
 
 @pytest.fixture(scope="module")
@@ -22,17 +32,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return a_release(tmp_path_factory.mktemp("releases"))
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return prepare(EXAMPLE, tmp_path_factory.mktemp("data"))
-
-
 def test_a_release_passes_its_self_check_in_a_process_of_its_own(folder: Path) -> None:
     assert load_release(folder).id == folder.name
 
 
 @pytest.mark.parametrize("file", [*FILES, MANIFEST])
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.5, 0.8, 0.999])
 def test_one_flipped_byte_in_any_file_is_refused_by_the_files_name(
     folder: Path, tmp_path: Path, file: str, share: float
 ) -> None:
@@ -67,86 +72,174 @@ def test_an_extra_file_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
         open_release(damaged)
 
 
-def test_training_twice_gives_the_same_bytes(prepared: Prepared, tmp_path: Path) -> None:
-    def part(path: Path) -> Labelled:
-        found = read_labelled(path, DEFINITION.schema, LABEL)
-        return Labelled(found.features[:3000], found.label[:3000], found.digest)
+def test_damaged_text_never_reaches_lightgbm(folder: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / folder.name
+    shutil.copytree(folder, damaged)
+    (damaged / MODEL).write_text((damaged / MODEL).read_text()[:2000])
+    code = """
+from pathlib import Path
+from models.release import ReleaseRefused, load_release
+try:
+    load_release(Path(sys.argv[1]))
+except ReleaseRefused as refused:
+    print(refused.file, "lightgbm" in sys.modules)
+"""
 
-    made = [
-        train(
-            part(prepared.training),
-            part(prepared.calibration),
-            DEFINITION.schema,
-            DEFINITION.name,
-            tmp_path / name,
-            rounds=30,
-        )
-        for name in ("one", "two")
-    ]
-
-    assert made[0].name == made[1].name
-    for file in (*FILES, MANIFEST):
-        assert (made[0] / file).read_bytes() == (made[1] / file).read_bytes()
+    assert in_a_process_of_its_own(code, str(damaged)) == "model.txt False"
 
 
-def test_table_and_computed_features_agree_for_every_client(prepared: Prepared) -> None:
-    from features.snapshot import load_snapshot
-
-    table = load_snapshot(prepared.features, DEFINITION.schema)
-    everyone = pq.read_table(prepared.everyone)
-    rows = table.rows(everyone["application_id"].to_numpy())
-    columns = {a.name: everyone[a.name].to_numpy().astype(float) for a in DEFINITION.attributes}
-
-    computed = DEFINITION.compute(columns)
-
-    assert (rows >= 0).sum() == len(table)
-    assert computed[rows >= 0].tobytes() == table.matrix[rows[rows >= 0]].tobytes()
-
-
-def test_no_client_of_the_stream_is_trained_on(prepared: Prepared) -> None:
-    stream, training, calibration = (
-        set(pq.read_table(path)["application_id"].to_pylist())
-        for path in (prepared.applications, prepared.training, prepared.calibration)
-    )
-
-    assert not stream & training
-    assert not stream & calibration
-    assert not training & calibration
-    assert len(stream | training | calibration) == 30_000
+def forged(folder: Path, tmp_path: Path, file: str, content: bytes, **manifest: Any) -> Path:
+    """A release whose digests are right and whose content is not."""
+    made = tmp_path / "forged"
+    shutil.copytree(folder, made)
+    (made / file).write_bytes(content)
+    told = json.loads((made / MANIFEST).read_bytes())
+    told["files"][file] = hashlib.sha256(content).hexdigest()
+    told |= manifest
+    (made / MANIFEST).write_text(json.dumps(told))
+    digest = hashlib.sha256((made / MANIFEST).read_bytes()).hexdigest()
+    return made.rename(tmp_path / digest[:16])
 
 
-def test_a_brought_model_scores_a_file_as_lightgbm_does(tmp_path: Path) -> None:
-    model, reference = tmp_path / "model.txt", tmp_path / "rows.parquet"
-    model.write_text(a_model_text())
-    features = DEFINITION.compute(raw_columns(200, seed=9))
-    names = DEFINITION.schema.names
-    columns = {n: np.ascontiguousarray(c) for n, c in zip(names, features.T, strict=True)}
-    pq.write_table(pa.table({"id": np.arange(200), **columns}), reference)
-
-    release = load_release(create_release(model, reference, None, tmp_path / "releases"))
-    score_file(reference, release, tmp_path / "out.parquet", "id")
-
-    out = pq.read_table(tmp_path / "out.parquet")
-    assert out.column_names == [
-        "id",
-        "default_probability",
-        "score",
-        "outcome",
-        "risk_band",
-        "release",
-    ]
-    assert out["id"].to_pylist() == list(range(200))
-    expected = release.scorer.default_probability(features)
-    assert np.array_equal(out["default_probability"].to_numpy(), expected)
+def parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
-def test_a_file_without_the_columns_is_refused_and_nothing_is_written(
+@pytest.mark.parametrize(
+    ("file", "change", "reason"),
+    [
+        (MODEL, lambda c: c.replace(b"=binary", b"=poisson"), "objective 'poisson"),
+        (MODEL, lambda c: c.replace(b" age ", b" old "), "missing age; extra old"),
+        (MODEL, lambda c: c + b"\xff", "can't decode byte 0xff"),
+        (FEATURES, lambda c: c.replace(b'"age"', b'"old"'), "not that of its features"),
+        (POLICY, lambda c: c.replace(b"refer = 0.3", b"refer = 0.9"), "cutoffs.decline"),
+        (POLICY, lambda _: b"\xff", "can't decode byte 0xff"),
+        (REFERENCE, lambda c: c[:-4], "no readable Parquet file"),
+        (
+            REFERENCE,
+            lambda c: parquet(pq.read_table(pa.BufferReader(c)).drop_columns(["age"])),
+            "does not hold rows of the features",
+        ),
+        (
+            REFERENCE,
+            lambda c: parquet(pq.read_table(pa.BufferReader(c)).slice(0, 0)),
+            "does not hold rows",
+        ),
+    ],
+)
+def test_a_forged_release_is_refused_by_the_files_name(
+    folder: Path,
+    tmp_path: Path,
+    file: str,
+    change: Callable[[bytes], bytes],
+    reason: str,
+) -> None:
+    made = forged(folder, tmp_path, file, change((folder / file).read_bytes()))
+
+    with pytest.raises(ReleaseRefused, match=reason) as refused:
+        open_release(made)
+
+    assert refused.value.file == file
+
+
+def test_a_model_that_crashes_lightgbm_crashes_the_throw_away_process_alone(
     folder: Path, tmp_path: Path
 ) -> None:
-    rows, out = tmp_path / "rows.csv", tmp_path / "out.parquet"
-    rows.write_text("application_id,AGE\n1,30\n")
+    content = (folder / MODEL).read_bytes()
+    made = forged(folder, tmp_path, MODEL, content[: len(content) // 2])
 
-    with pytest.raises(RowsRefused, match="first 'LIMIT_BAL'"):
-        score_file(rows, open_release(folder), out, "application_id")
+    with pytest.raises(ReleaseRefused, match="died of SIG") as refused:
+        load_release(made)
 
-    assert not out.exists()
+    assert refused.value.file == MODEL
+
+
+def test_the_throw_away_process_names_the_file_that_it_refuses(
+    folder: Path, tmp_path: Path
+) -> None:
+    made = forged(folder, tmp_path, POLICY, b"[cutoffs")
+
+    with pytest.raises(ReleaseRefused, match=r"policy\.toml: policy policy\.toml") as refused:
+        load_release(made)
+
+    assert refused.value.file == POLICY
+
+
+def test_scores_that_differ_in_the_last_bit_are_refused(folder: Path, tmp_path: Path) -> None:
+    rows = pq.read_table(folder / REFERENCE)
+    scores = rows[EXPECTED].to_numpy().copy()
+    scores[-1] = np.nextafter(scores[-1], 1)
+    changed = rows.set_column(rows.num_columns - 1, EXPECTED, pa.array(scores))
+
+    with pytest.raises(ReleaseRefused, match="does not score the reference rows as it did"):
+        open_release(forged(folder, tmp_path, REFERENCE, parquet(changed)))
+
+
+@pytest.mark.parametrize(
+    ("manifest", "reason"),
+    [
+        ({"definition": "taiwan"}, "no feature definition is called 'taiwan'"),
+        ({"format": 99}, "format 99; this version reads format 1"),
+        ({"files": {}}, "names no file instead of model.txt"),
+        ({"colour": "red"}, "is damaged: .*colour"),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused(
+    folder: Path, tmp_path: Path, manifest: dict[str, Any], reason: str
+) -> None:
+    content = (folder / MODEL).read_bytes()
+
+    with pytest.raises(ReleaseRefused, match=reason) as refused:
+        open_release(forged(folder, tmp_path, MODEL, content, **manifest))
+
+    assert refused.value.file == MANIFEST
+
+
+def test_a_folder_in_a_files_place_is_refused(folder: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / folder.name
+    shutil.copytree(folder, damaged)
+    (damaged / POLICY).unlink()
+    (damaged / POLICY).mkdir()
+
+    with pytest.raises(ReleaseRefused, match=r"policy\.toml: cannot be read"):
+        open_release(damaged)
+
+
+def test_a_trusted_release_that_was_damaged_since_is_still_refused(tmp_path: Path) -> None:
+    made = a_release(tmp_path)
+    load_release(made)
+    assert load_release(made, trusted=True).id == made.name
+    (made / POLICY).write_bytes(b"")
+
+    with pytest.raises(ReleaseRefused, match=r"policy\.toml: is damaged"):
+        load_release(made, trusted=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("while True: pass", "did not end within 1 s"),
+        ("import os; os.abort()", "died of SIGABRT"),
+        ("bytearray(9 << 30)", "MemoryError"),
+        ("sys.exit('no')", "no"),
+        ("sys.exit(3)", "exit code 3"),
+    ],
+)
+def test_what_a_throw_away_process_dies_of_is_told(code: str, reason: str) -> None:
+    with pytest.raises(CheckFailed, match=reason):
+        in_a_process_of_its_own(code, seconds=1)
+
+
+def test_a_folder_lists_its_releases_with_the_damaged_ones(tmp_path: Path) -> None:
+    sound, damaged = a_release(tmp_path / "a"), a_release(tmp_path / "b")
+    damaged = damaged.rename(tmp_path / "a" / ("f" * 16))
+
+    listed = list_releases(tmp_path / "a")
+
+    assert [(entry.folder, bool(entry.refused)) for entry in listed] == sorted(
+        [(sound, False), (damaged, True)]
+    )
+    assert list_releases(tmp_path / "none") == []

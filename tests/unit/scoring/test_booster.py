@@ -1,0 +1,133 @@
+import re
+
+import lightgbm
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from features.schema import Feature, FeatureSchema
+from scoring.booster import BoosterScorer, feature_names_of, objective_of
+from scoring.errors import ModelRefused, SchemaMismatch
+
+SCHEMA = FeatureSchema((Feature("a"), Feature("b"), Feature("c")))
+ROWS = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
+
+
+def a_model(**parameters: object) -> str:
+    label = (ROWS[:, 0] + ROWS[:, 1] > 0).astype(int)
+    if parameters.get("objective") == "multiclass":
+        label = label + (ROWS[:, 2] > 0)
+    data = lightgbm.Dataset(ROWS, label, feature_name=list(SCHEMA.names))
+    given_parameters = {"objective": "binary", "verbosity": -1, "num_threads": 1, "num_leaves": 7}
+    return str(lightgbm.train(given_parameters | parameters, data, 10).model_to_string())
+
+
+MODEL = a_model()
+NUMBERS = st.floats(width=32) | st.sampled_from([0.0, -0.0, 1e-38, 1e38])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=20))
+def test_a_probability_is_lightgbms_to_the_last_bit(rows: list[tuple[float, ...]]) -> None:
+    matrix = np.array(rows, dtype=np.float32)
+    booster = lightgbm.Booster(model_str=MODEL)
+
+    found = BoosterScorer(MODEL, SCHEMA).default_probability(matrix)
+
+    for same in (matrix, matrix.astype(np.float64)):
+        expected = np.asarray(booster.predict(same, num_threads=1))
+        assert found.tobytes() == expected.tobytes()
+
+
+def test_a_row_alone_has_the_same_bits_as_in_a_batch() -> None:
+    scorer = BoosterScorer(MODEL, SCHEMA)
+    together = scorer.default_probability(ROWS)
+    explained = scorer.contributions(ROWS)
+
+    for row in range(20):
+        alone = ROWS[row : row + 1]
+        assert scorer.default_probability(alone).tobytes() == together[row : row + 1].tobytes()
+        assert scorer.contributions(alone).tobytes() == explained[row : row + 1].tobytes()
+
+
+def test_contributions_add_up_to_the_log_odds() -> None:
+    scorer = BoosterScorer(MODEL, SCHEMA)
+
+    log_odds: NDArray[np.float64] = scorer.contributions(ROWS).sum(axis=1)
+
+    probability = scorer.default_probability(ROWS)
+    assert np.allclose(1 / (1 + np.exp(-log_odds)), probability, rtol=1e-12)
+
+
+def test_no_rows_have_no_probabilities() -> None:
+    scorer = BoosterScorer(MODEL, SCHEMA)
+
+    assert scorer.default_probability(ROWS[:0]).shape == (0,)
+    assert scorer.contributions(ROWS[:0]).shape == (0, 4)
+
+
+def test_cross_entropy_gives_a_probability_too() -> None:
+    scorer = BoosterScorer(a_model(objective="cross_entropy"), SCHEMA)
+
+    probability = scorer.default_probability(ROWS)
+
+    assert ((probability > 0) & (probability < 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"objective": "regression"}, "objective 'regression' gives no default probability"),
+        ({"objective": "cross_entropy_lambda"}, "'cross_entropy_lambda' gives no"),
+        ({"objective": "multiclass", "num_class": 3}, "'multiclass num_class:3' gives no"),
+        ({"linear_tree": True}, "trees are linear"),
+    ],
+)
+def test_a_model_that_gives_no_explained_probability_is_refused(
+    parameters: dict[str, object], reason: str
+) -> None:
+    text = a_model(**parameters)
+
+    with pytest.raises(ModelRefused, match=reason):
+        BoosterScorer(text, SCHEMA)
+
+
+@pytest.mark.parametrize("text", ["", "tree\n", re.sub(r"objective=.*\n", "", MODEL)])
+def test_a_text_without_an_objective_is_refused(text: str) -> None:
+    assert objective_of(text) == ""
+
+    with pytest.raises(ModelRefused, match="objective '' gives no"):
+        BoosterScorer(text, SCHEMA)
+
+
+def test_a_text_that_lightgbm_does_not_read_is_refused() -> None:
+    text = re.sub(r"max_feature_idx=.*\n", "", MODEL)
+
+    with pytest.raises(ModelRefused, match="LightGBM does not read the model"):
+        BoosterScorer(text, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("names", "difference"),
+    [
+        (("a", "b", "d"), "missing d; extra c"),
+        (("a", "c", "b"), "another order, first at position 1: b instead of c"),
+        (("a", "b"), "extra c"),
+        (("a", "b", "c", "d"), "missing d"),
+    ],
+)
+def test_a_model_of_other_features_is_refused_naming_them(
+    names: tuple[str, ...], difference: str
+) -> None:
+    schema = FeatureSchema(tuple(Feature(name) for name in names))
+
+    with pytest.raises(SchemaMismatch, match=difference):
+        BoosterScorer(MODEL, schema)
+
+
+def test_names_and_objective_are_read_from_the_text() -> None:
+    assert feature_names_of(MODEL) == ("a", "b", "c")
+    assert objective_of(MODEL) == "binary sigmoid:1"
+    assert feature_names_of("tree\nTree=0\nfeature_names=a") == ()
