@@ -1,23 +1,29 @@
 """The status service: alive, ready or why not, numbers, and SQL where a store is hosted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel, ConfigDict
 
 _SQL_BYTES = 65_536
 _ARROW = "application/vnd.apache.arrow.stream"
-_START_SECONDS = 10.0
+_SECONDS_TO_START_OR_STOP = 10.0
+_LOOPBACK = ("127.0.0.1", "localhost")
 
 
 class NotReady(BaseModel):
     """A check that says no, and why."""
+
+    model_config = ConfigDict(frozen=True)
 
     check: str
     detail: str
@@ -30,6 +36,7 @@ class Status(BaseModel):
 
     role: str
     alive: bool
+    started_at: datetime | None = None
     not_ready: list[NotReady]
     release: str | None = None
     feature_table_rows: int | None = None
@@ -41,6 +48,10 @@ class Status(BaseModel):
 
 class SqlFailed(Exception):
     """A query that a user sent was refused; says why."""
+
+
+class CannotListen(Exception):
+    """The status service's address is taken or is not this machine's."""
 
 
 def status_api(
@@ -110,27 +121,55 @@ def _verdict(name: str, good: bool, reasons: list[NotReady]) -> JSONResponse:
 
 
 def _problem(status: int, detail: str) -> JSONResponse:
-    return JSONResponse(
-        {"type": "about:blank", "title": "query refused", "status": status, "detail": detail},
-        status_code=status,
-        media_type="application/problem+json",
-    )
+    content = {
+        "type": "urn:creditstream:problem:query-refused",
+        "title": "query refused",
+        "status": status,
+        "detail": detail,
+    }
+    return JSONResponse(content, status_code=status, media_type="application/problem+json")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn inside a process whose signals are the worker's."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
 
 
 @asynccontextmanager
 async def served(app: FastAPI, host: str, port: int) -> AsyncIterator[int]:
-    """Serve on the running event loop while the context lasts; give the port."""
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning", lifespan="off")
-    server = uvicorn.Server(config)
-    # The process's signals are the worker's, not uvicorn's.
-    task = asyncio.create_task(server._serve())  # noqa: SLF001 - `serve` would take the signals
+    """
+    Serve on the running event loop while the context lasts; give the port, chosen if it is 0.
+
+    Listening on loopback it answers only to loopback's names: a page in the user's browser whose
+    name was made to point here could otherwise read what SQL gives. Raises CannotListen.
+    """
+    # uvicorn would end the process where an address is taken, so it is handed an open socket.
+    listening = _listen(host, port)
+    guarded = TrustedHostMiddleware(app, allowed_hosts=_LOOPBACK) if host in _LOOPBACK else app
+    server = _Server(uvicorn.Config(guarded, log_level="warning", lifespan="off"))
+    task = asyncio.create_task(server.serve(sockets=[listening]))
     try:
-        async with asyncio.timeout(_START_SECONDS):
+        async with asyncio.timeout(_SECONDS_TO_START_OR_STOP):
             while not server.started:
                 if task.done():
                     task.result()
                 await asyncio.sleep(0.01)
-        yield server.servers[0].sockets[0].getsockname()[1]
+        yield listening.getsockname()[1]
     finally:
         server.should_exit = True
-        await asyncio.wait([task], timeout=_START_SECONDS)
+        await asyncio.wait([task], timeout=_SECONDS_TO_START_OR_STOP)
+        task.cancel()
+        listening.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        msg = f"cannot listen on {host}:{port}: {error.strerror or error}"
+        raise CannotListen(msg) from error
