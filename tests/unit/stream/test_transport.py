@@ -1,0 +1,128 @@
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from scoring.poll import Poll
+from stream.transport import PartitionProgress, PollConsumer, PollInFlight
+
+PARTITION = TP("applications", 0)
+FETCH = 5
+
+
+class Partition(PollConsumer):
+    """
+    The consumer's drain over one simulated partition: the next fetch, and a committed offset.
+
+    Everything handed over is finished and committed at once; `got` are its offsets. `during` is
+    called, once, in the middle of a fetch, which has then already moved the position.
+    """
+
+    should_stop = False
+
+    def __init__(self) -> None:
+        self.app: Any = SimpleNamespace(consumer_generation_id=1)
+        self.flow_active = True
+        self.can_resume_flow = asyncio.Event()
+        self._dropped = False
+        self._progress = {}  # type: ignore[assignment] # nothing is looked up in it here
+        self.next_fetch = 0
+        self.committed = 0
+        self.got: list[int] = []
+        self.during: Any = None
+
+    async def _wait_next_records(self, *_: object, **__: object) -> tuple[Any, Any]:
+        records = [SimpleNamespace(offset=self.next_fetch + i) for i in range(FETCH)]
+        self.next_fetch += FETCH
+        if self.during is not None:
+            self.during, happens = None, self.during
+            happens()
+        return {PARTITION: records}, None
+
+    async def _hand_over(self, _tp: TP, records: list[Any]) -> None:
+        self.got += [record.offset for record in records]
+        self.committed = self.got[-1] + 1
+
+    async def perform_seek(self) -> None:
+        self.next_fetch = self.committed
+
+    async def wait(self, *events: Any, **_: object) -> Any:
+        await asyncio.wait_for(events[0].wait(), 1.0)
+
+    def rebalance(self, *, flow_on: bool) -> None:
+        """A rebalance that has put the position back before the fetch came home."""
+        self.app.consumer_generation_id += 1
+        if not flow_on:
+            self.flow_active = False
+            asyncio.get_running_loop().call_soon(self.resume)
+
+    def resume(self) -> None:
+        self.flow_active = True
+        self.can_resume_flow.set()
+
+
+@pytest.mark.parametrize("flow_on", [True, False])
+async def test_a_fetch_that_outlives_a_rebalance_skips_nothing(flow_on: bool) -> None:
+    partition = Partition()
+    await partition._drain_poll()
+
+    partition.during = lambda: partition.rebalance(flow_on=flow_on)
+    for _ in range(4):
+        await partition._drain_poll()
+        await asyncio.sleep(0)  # here the flow is switched on again
+
+    assert len(partition.got) >= 2 * FETCH
+    assert partition.got == list(range(len(partition.got)))
+
+
+async def test_a_cancelled_fetch_skips_nothing() -> None:
+    partition = Partition()
+    transport = SimpleNamespace(app=SimpleNamespace(should_stop=True))
+    partition.transport = transport  # type: ignore[assignment] # only its app is asked
+
+    def cancel() -> None:
+        raise asyncio.CancelledError
+
+    partition.during = cancel
+    await partition._drain_messages(SimpleNamespace(should_stop=False))  # type: ignore[arg-type]
+    for _ in range(3):
+        await partition._drain_poll()
+
+    assert partition.got == list(range(2 * FETCH))
+
+
+def a_poll(first: int, count: int, progress: PartitionProgress) -> PollInFlight:
+    offsets = range(first, first + count)
+    poll = Poll("t", 0, offsets, [0] * count, [None] * count, [None] * count, [[]] * count)
+    in_flight = PollInFlight(poll, lambda _: progress.advance())
+    progress.in_flight.append(in_flight)
+    return in_flight
+
+
+def committable(progress: PartitionProgress) -> int | None:
+    return progress.committable
+
+
+def test_a_poll_becomes_committable_only_after_all_before_it() -> None:
+    progress = PartitionProgress()
+    first, second, third = (a_poll(start, 10, progress) for start in (0, 10, 20))
+
+    second.finish()
+    assert committable(progress) is None
+    first.finish()
+    assert committable(progress) == 20
+    third.finish()
+    assert committable(progress) == 30
+
+
+def test_a_poll_of_an_earlier_assignment_moves_nothing() -> None:
+    progress = PartitionProgress()
+    old = a_poll(0, 10, progress)
+    progress.in_flight.clear()
+    a_poll(100, 10, progress)
+
+    old.finish()
+
+    assert progress.committable is None
