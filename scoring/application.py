@@ -19,8 +19,7 @@ SubmittedAt = Annotated[datetime, Meta(tz=True, description="RFC 3339 with an of
 ApplicantId = Annotated[
     str,
     Meta(
-        min_length=1,
-        max_length=64,
+        pattern="^[^\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]{1,64}$(?!\n)",
         description="The feature table's key, where that is text; else the application_id is.",
     ),
 ]

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NoReturn
@@ -11,6 +10,8 @@ import msgspec
 
 from features.definition import FeatureDefinition
 from scoring.application import Application, application_type
+from scoring.envelope import Envelope, SourceInvalid, read_envelope
+from scoring.poll import Headers, Poll
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -64,11 +65,12 @@ class Decoded:
     """
     A poll after decoding: each position is in exactly one of `positions` and `rejections`.
 
-    `submitted_at_us` is in microseconds since 1970, one for each application.
+    `envelopes` and `submitted_at_us`, in microseconds since 1970, are one for each application.
     """
 
     applications: list[Application]
     positions: list[int]
+    envelopes: list[Envelope]
     submitted_at_us: list[int]
     rejections: list[Rejection]
     unknown_fields: int
@@ -99,31 +101,36 @@ class ApplicationDecoder:
         self._age_us = limits.age // _MICROSECOND
         self._ahead_us = limits.ahead // _MICROSECOND
 
-    def decode(self, values: Sequence[bytes | None], produced_at_ms: Sequence[int]) -> Decoded:
+    def decode(self, poll: Poll) -> Decoded:
         """
         Decode the events of a poll.
 
-        `produced_at_ms` are the records' Kafka timestamps: an event's `submitted_at` is held
-        against its own record, never against a clock, so that a redelivery is judged alike.
+        An event's `submitted_at` is held against its own record's Kafka timestamp, never against
+        a clock, so that a redelivery is judged alike.
         """
-        decoded = Decoded([], [], [], [], 0)
+        decoded = Decoded([], [], [], [], [], 0)
         unknown_fields = 0
-        for position, (value, produced_ms) in enumerate(zip(values, produced_at_ms, strict=True)):
+        records = zip(poll.values, poll.produced_at_ms, poll.headers, strict=True)
+        for position, (value, produced_ms, headers) in enumerate(records):
             try:
                 application, unknown = self._one(value)
                 submitted_us = self._submitted(application, produced_ms)
+                envelope = _envelope(headers, poll.topic)
             except _Refused as refused:
+                path = _shortened(refused.path)  # it may hold a key of the document's own length
                 decoded.rejections.append(
-                    Rejection(position, refused.code, refused.path, refused.value, refused.rule)
+                    Rejection(position, refused.code, path, refused.value, refused.rule)
                 )
                 continue
             unknown_fields += unknown
             decoded.applications.append(application)
             decoded.positions.append(position)
+            decoded.envelopes.append(envelope)
             decoded.submitted_at_us.append(submitted_us)
         return Decoded(
             decoded.applications,
             decoded.positions,
+            decoded.envelopes,
             decoded.submitted_at_us,
             decoded.rejections,
             unknown_fields,
@@ -253,6 +260,14 @@ def _repeated(node: object, path: str) -> tuple[str, str] | None:
     return None
 
 
+def _envelope(headers: Headers, topic: str) -> Envelope:
+    try:
+        return read_envelope(headers, topic)
+    except SourceInvalid as invalid:
+        shown = _shown(invalid.shown)
+        raise _Refused("invalid", "header ce_source", shown, invalid.rule) from None
+
+
 def _malformed(value: bytes, error: Exception) -> _Refused:
     return _Refused("malformed", "$", _shown(value), f"not JSON in UTF-8: {error}")
 
@@ -267,4 +282,8 @@ def _value_at(node: object, path: str) -> str:
 
 def _shown(value: object) -> str:
     shown = value.decode(errors="backslashreplace") if isinstance(value, bytes) else repr(value)
-    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
+    return _shortened(shown)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

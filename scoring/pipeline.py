@@ -1,6 +1,5 @@
 """A poll's records to decisions: decode, enrich, score, decide, explain; nothing else happens."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,12 +80,12 @@ class Pipeline:
         `decided_at_us` is the time of deciding, in microseconds since 1970; all else in a decision
         follows from the event, the feature row and the release.
         """
-        decoded = self._decoder.decode(poll.values, poll.produced_at_ms)
+        decoded = self._decoder.decode(poll)
         positions = np.array(decoded.positions, dtype=np.intp)
         submitted_at_us = np.array(decoded.submitted_at_us, dtype=np.int64)
         enriched = enrich(decoded.applications, submitted_at_us, self.table, self.definition)
         verdicts = self.judge(enriched.features, enriched.sources == MISSING_SOURCE)
-        sources, traceparents = _from_headers(poll, decoded.positions)
+        sources = [envelope.source for envelope in decoded.envelopes]
         event_ids = [application.event_id for application in decoded.applications]
         batch = DecisionBatch(
             decision_ids=[
@@ -115,7 +114,7 @@ class Pipeline:
             offsets=np.array(poll.offsets, dtype=np.int64)[positions],
             features=enriched.features,
             feature_names=self.definition.schema.names,
-            traceparents=traceparents,
+            traceparents=[envelope.traceparent for envelope in decoded.envelopes],
         )
         return Decided(batch, decoded.rejections, decoded.unknown_fields)
 
@@ -165,22 +164,6 @@ class Verdicts:
     scores: NDArray[np.int32]
     bands: NDArray[np.uint8]
     reasons: list[tuple[Reason, ...]]
-
-
-def _from_headers(poll: Poll, positions: Sequence[int]) -> tuple[list[str], list[bytes | None]]:
-    """Read who sent each event (CloudEvents' `ce_source`, else the topic) and its trace."""
-    sources: list[str] = []
-    traceparents: list[bytes | None] = []
-    for position in positions:
-        source, traceparent = poll.topic, None
-        for name, value in poll.headers[position]:
-            if name == "ce_source":
-                source = value.decode(errors="replace")
-            elif name == "traceparent":
-                traceparent = value
-        sources.append(source)
-        traceparents.append(traceparent)
-    return sources, traceparents
 
 
 def source_share(batch: DecisionBatch) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Parked events: what could not be decided, with its cause, its origin and its original bytes."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,10 +9,13 @@ from typing import Literal, get_args
 import pyarrow as pa
 
 from scoring.decode import Rejection
-from scoring.poll import Poll
+from scoring.poll import Headers, Poll
 
 Stage = Literal["decode", "enrich", "score", "encode"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+
+LARGEST_PARKED = 700_000
+_HEAD = 65_536
 
 PREFIX = "creditstream-"
 """Headers of this prefix are ours: an event's own of that name are not kept."""
@@ -52,12 +56,13 @@ class ParkedEvent:
 
     `key`, `value` and `headers` are the event's own; `shown` shows the value at `path` (at most 120
     characters) that broke `rule`; `topic`, `partition` and `offset` say where it stood;
-    `parked_at` is aware and in UTC; `produced_at_ms` is the event's Kafka timestamp.
+    `parked_at` is aware and in UTC; `produced_at_ms` is the event's Kafka timestamp. An event above
+    LARGEST_PARKED bytes is parked by its head; `cut` then gives its size and its value's sha256.
     """
 
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: tuple[tuple[str, bytes | None], ...]
     stage: Stage
     code: str
     path: str
@@ -69,6 +74,7 @@ class ParkedEvent:
     parked_at: datetime
     produced_at_ms: int
     release: str
+    cut: str = ""
 
     @classmethod
     def of(
@@ -76,10 +82,21 @@ class ParkedEvent:
     ) -> "ParkedEvent":
         """Park the record of a poll that a rejection names."""
         at = rejection.position
+        key, value = poll.keys[at], poll.values[at]
+        headers = tuple((n, v) for n, v in poll.headers[at] if not n.startswith(PREFIX))
+        cut = ""
+        size = sum(len(n) + len(v or b"") for n, v in headers) + len(key or b"") + len(value or b"")
+        if size > LARGEST_PARKED:
+            # With what is said of it, the record would exceed what the broker took the event for,
+            # and the partition would stand still.
+            digest = hashlib.sha256(value or b"").hexdigest()
+            cut = f"{size} bytes with key and headers; value of sha256 {digest}"
+            key, value, headers = (key or b"")[:_HEAD], (value or b"")[:_HEAD], ()
         return cls(
-            key=poll.keys[at],
-            value=poll.values[at],
-            headers=tuple((n, v) for n, v in poll.headers[at] if not n.startswith(PREFIX)),
+            key=key,
+            value=value,
+            headers=headers,
+            cut=cut,
             stage=stage,
             code=rejection.code,
             path=rejection.path,
@@ -93,7 +110,7 @@ class ParkedEvent:
             release=release,
         )
 
-    def record_headers(self) -> list[tuple[str, bytes]]:
+    def record_headers(self) -> list[tuple[str, bytes | None]]:
         """Give the headers of the record on the parked topic; its key and value are the event's."""
         own = {
             "stage": self.stage,
@@ -106,17 +123,17 @@ class ParkedEvent:
             "parked-at": self.parked_at.isoformat(),
             "release": self.release,
         }
+        if self.cut:
+            own["cut"] = self.cut
         kept = [(name, value) for name, value in self.headers if not name.startswith(PREFIX)]
         # A path or value may carry what UTF-8 has no bytes for (a lone surrogate).
         ours = [(PREFIX + name, text.encode(errors="replace")) for name, text in own.items()]
-        return kept + ours
+        return [*kept, *ours]
 
 
-def parse(
-    key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]
-) -> ParkedEvent:
+def parse(key: bytes | None, value: bytes | None, headers: Headers) -> ParkedEvent:
     """Read a record of the parked topic; raise ParkedDamaged where a header is missing or bad."""
-    own = {name: text for name, text in headers if name.startswith(PREFIX)}
+    own = {name: text or b"" for name, text in headers if name.startswith(PREFIX)}
     topic, partition, offset = _origin(_text(own, "origin"))
     stage = _text(own, "stage")
     if stage not in STAGES:
@@ -143,6 +160,7 @@ def parse(
         parked_at=parked_at,
         produced_at_ms=produced_at_ms,
         release=_text(own, "release"),
+        cut=_text(own, "cut") if PREFIX + "cut" in own else "",
     )
 
 

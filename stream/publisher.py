@@ -7,6 +7,8 @@ from typing import NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
 
+from scoring.poll import Headers
+
 MAX_BATCH_BYTES = 900_000
 MAX_REQUEST_BYTES = 1_048_576
 
@@ -16,7 +18,7 @@ class OutRecord(NamedTuple):
 
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: Headers
     timestamp_ms: int
 
 
@@ -88,9 +90,15 @@ class Publisher:
         batch = self._producer.create_batch()
         for key, value, headers, timestamp_ms in records:
             size = len(key or b"") + len(value or b"")
+            size += sum(len(name) + len(content or b"") for name, content in headers)
             if size > MAX_BATCH_BYTES:
                 raise RecordTooLarge(topic, size)
-            fields = {"key": key, "value": value, "timestamp": timestamp_ms, "headers": headers}
+            fields = {
+                "key": key,
+                "value": value,
+                "timestamp": timestamp_ms,
+                "headers": list(headers),
+            }
             if batch.append(**fields) is None:
                 batches.append(batch)
                 batch = self._producer.create_batch()

@@ -8,14 +8,18 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from models.prepare import Prepared, prepare
 from models.release import open_release
 from models.score_file import score_file
+from scoring.poll import Headers
 from sinks.store import SqlDoor, StoreRefused, StoreUnavailable
 from stream.app import Role
 from stream.publisher import Publisher
@@ -100,6 +104,10 @@ def wait_for(door: SqlDoor, sql: str, expected: int, processes: list[RoleProcess
         time.sleep(0.2)
 
 
+SETTLED = (
+    "SELECT (SELECT uniqExact(origin_offset) FROM decision_ledger)"
+    " + (SELECT uniqExact(origin_offset) FROM parked_events) AS n"
+)
 DISTINCT = "SELECT uniqExact(event_id) AS n FROM decision_ledger"
 
 
@@ -109,7 +117,7 @@ DISTINCT = "SELECT uniqExact(event_id) AS n FROM decision_ledger"
 def test_a_worker_that_ends_in_mid_stream_loses_nothing_and_decides_nothing_twice(
     settings: Settings, prepared: Prepared, number: signal.Signals
 ) -> None:
-    events = int(os.environ.get("CREDITSTREAM_TEST_EVENTS", "20000"))
+    events = int(os.environ.get("DELIVERY_TEST_EVENTS", "20000"))
     rows = pq.read_table(prepared.applications).to_pylist()
     applicants = [Applicant(row.pop("application_id"), row) for row in rows]
     made = Simulator(applicants, "t").events()
@@ -135,6 +143,68 @@ def test_a_worker_that_ends_in_mid_stream_loses_nothing_and_decides_nothing_twic
         assert count(door, "SELECT count() AS n FROM decisions") == events
         assert count(door, "SELECT uniqExact(event_id) AS n FROM decisions") == events
         assert count(door, "SELECT count() AS n FROM parked") == 0
+
+
+def hostile() -> list[tuple[bytes | None, bytes | None, Headers]]:
+    """Records that may crash a worker: key, value and headers, near the broker's limit of size."""
+    event = {"submitted_at": datetime.now(UTC).isoformat(), "application_id": 7}
+    good = msgspec.json.encode(event | {"event_id": "good-but-for-its-headers"})
+    return [
+        (b"k", None, []),
+        (b"k", b"", []),
+        (b"k", b"\xff" * 100, []),
+        (b"k", b"[" * 60_000, []),
+        (b"k", b"x" * 1_000_000, []),
+        (b"k" * 900_000, b"x" * 90_000, []),
+        (b"k", b"not json", [("h", b"x" * 950_000)]),
+        (b"k", good, [("ce_source", b"x" * 900_000)]),
+        (b"k", good, [("ce_source", b"\xff")]),
+        (b"k", good, [("ce_source", None), ("creditstream-stage", b"x"), ("traceparent", b"")]),
+        (b"k", good.replace(b"good", b"trace"), [("traceparent", b"x" * 900_000)]),
+        (None, b'{"' + b"k" * 25_000 + b'":1,"' + b"k" * 25_000 + b'":2}', []),
+        (None, good[:-1] + b',"\\ud800":1,"\\ud800":2}', []),
+    ]
+
+
+@pytest.mark.real_broker
+@pytest.mark.timeout(450)
+def test_hostile_records_are_decided_or_parked_and_the_partition_moves_on(
+    settings: Settings,
+) -> None:
+    records = hostile()
+
+    async def send() -> None:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=settings.kafka.bootstrap_servers, max_request_size=2_000_000
+        )
+        async with producer:
+            for key, value, headers in records:
+                await producer.send_and_wait(
+                    settings.kafka.applications, value, key, partition=0, headers=list(headers)
+                )
+
+    with running(settings, "scoring", "sink") as (processes, door):
+        asyncio.run(send())
+        wait_for(door, SETTLED, len(records), processes)
+
+        parked = door.query(
+            "SELECT code, path FROM parked ORDER BY origin_partition, origin_offset"
+        ).to_pylist()
+        assert count(door, "SELECT count() AS n FROM decisions") == 2
+        assert [row["code"] for row in parked] == [
+            "tombstone",
+            "malformed",
+            "malformed",
+            "too_deep",
+            "too_large",
+            "too_large",
+            "malformed",
+            "invalid",
+            "invalid",
+            "invalid",
+            "malformed",
+        ]
+    assert [process.starts for process in processes] == [1, 1]
 
 
 @pytest.mark.real_broker

@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 
 from features.taiwan_default import DEFINITION
 from scoring.decode import ApplicationDecoder, Decoded, EventLimits
-from tests.builders import ATTRIBUTES, NOW_MS, an_event
+from tests.builders import ATTRIBUTES, a_poll, an_event
 
 DECODER = ApplicationDecoder(DEFINITION, EventLimits())
 
 
 def decode(*values: bytes | None) -> Decoded:
-    return DECODER.decode(values, [NOW_MS] * len(values))
+    return DECODER.decode(a_poll(*values))
 
 
 def encoded(**changes: object) -> bytes:
@@ -38,6 +38,10 @@ BAD = [
     pytest.param(encoded(event_id="a\n"), "invalid", "$.event_id", id="newline in event id"),
     pytest.param(encoded(event_id="a\x00b"), "invalid", "$.event_id", id="NUL in event id"),
     pytest.param(encoded(event_id="a\u202eb"), "invalid", "$.event_id", id="bidi in event id"),
+    # NumPy's texts lose NULs at their end: this would be another applicant's feature row.
+    pytest.param(encoded(applicant_id="a\x00"), "invalid", "$.applicant_id", id="NUL in applicant"),
+    pytest.param(encoded(applicant_id=""), "invalid", "$.applicant_id", id="empty applicant"),
+    pytest.param(encoded(applicant_id="x" * 65), "invalid", "$.applicant_id", id="long applicant"),
     pytest.param(
         encoded(submitted_at="2026-09-21T12:53:20"), "invalid", "$.submitted_at", id="no offset"
     ),
@@ -86,7 +90,7 @@ def test_a_bad_event_is_rejected_by_code_and_path(
 
     assert decoded.positions == [0, 2]
     assert [(r.position, r.code) for r in decoded.rejections] == [(1, code)]
-    assert decoded.rejections[0].path in {path, "$.attributes.LIMIT_BAL"}
+    assert decoded.rejections[0].path == path
     assert decoded.rejections[0].rule
 
 

@@ -1,0 +1,55 @@
+"""What an event's headers say: who sent it, and the trace it belongs to."""
+
+from dataclasses import dataclass
+
+from scoring.poll import Headers
+
+LONGEST_SOURCE = 256
+"""Bytes; a source is part of an event's identity and stands in every ledger row."""
+
+_TRACEPARENT_BYTES = 55  # W3C Trace Context, version 00
+
+
+class SourceInvalid(Exception):
+    """An event's `ce_source` is none; `shown` shows it."""
+
+    def __init__(self, rule: str, shown: bytes) -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.shown = shown
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """CloudEvents' source in binary mode, or the topic, and W3C's `traceparent`, if there."""
+
+    source: str
+    traceparent: bytes | None
+
+
+def read_envelope(headers: Headers, topic: str) -> Envelope:
+    """
+    Read an event's headers; raise SourceInvalid.
+
+    A trace that is not of W3C's length is left out: it decides nothing, and is passed on as it is.
+    """
+    source, traceparent = topic, None
+    for name, value in headers:
+        if value is None:
+            continue
+        if name == "ce_source":
+            source = _source(value)
+        elif name == "traceparent" and len(value) == _TRACEPARENT_BYTES:
+            traceparent = value
+    return Envelope(source, traceparent)
+
+
+def _source(value: bytes) -> str:
+    if not 0 < len(value) <= LONGEST_SOURCE:
+        rule = f"ce_source has 1 to {LONGEST_SOURCE} bytes; this has {len(value)}"
+        raise SourceInvalid(rule, value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        rule = "ce_source is UTF-8"
+        raise SourceInvalid(rule, value) from None
