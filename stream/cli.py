@@ -151,10 +151,17 @@ def train(
 @release_app.command("list")
 def release_list(folder: Path = WORK / "releases", *, as_json: Json = False) -> None:
     """List the releases of a folder."""
-    from models.release import MANIFEST
+    from models.registry import list_releases
 
-    found = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
-    typer.echo(json.dumps(found) if as_json else "\n".join(found) or f"no release in {folder}")
+    found = list_releases(folder)
+    if as_json:
+        typer.echo(json.dumps([{"release": one.id, "refused": one.refused} for one in found]))
+        return
+    for one in found:
+        auc = f"calibration AUC {one.auc.value:.4f}" if one.auc else ""
+        typer.echo(f"{one.id}  {one.refused or auc}".rstrip())
+    if not found:
+        typer.echo(f"no release in {folder}")
 
 
 @release_app.command("show")
@@ -263,6 +270,19 @@ def drift(*, as_json: Json = False, assign: SetOptions = None) -> None:
         print_rows(ask(settings, alarms), as_json=as_json)
         if not as_json:
             print_drift(settings)
+
+
+@app.command()
+def report(
+    hours: Annotated[int, typer.Option(min=1, help="How far back to look.")] = 24,
+    assign: SetOptions = None,
+) -> None:
+    """Draw recent decisions against the release's reference, as HTML and JSON."""
+    from stream.reporting import report as draw
+
+    with _errors():
+        files = draw(_settings(assign), hours)
+        typer.echo(f"{files.html}\n{files.json}")
 
 
 @app.command()

@@ -46,8 +46,10 @@ def monitor_agent(
         ):
             saving = group.create_task(_save_regularly(checkpoint, state))
             async for poll in polls:
+                metrics.batch_events.observe(len(poll.poll))
                 async with state.lock:
-                    alarms = await asyncio.to_thread(_watch_poll, state, poll.poll, new_monitor)
+                    with metrics.stage("watch"):
+                        alarms = await asyncio.to_thread(_watch_poll, state, poll.poll, new_monitor)
                     await _raise_alarms(publisher, kafka, poll.poll.partition, alarms, metrics)
                     state.unsaved.append(poll)
             saving.cancel()
@@ -97,15 +99,15 @@ def _watch_poll(
         if value is None:
             continue
         batch = decode(value)
-        if state.monitor is None or state.monitor.release != batch.release:
+        at = (batch.rows.column("decided_at")[-1].as_py(), poll.partition, int(offset))
+        if state.monitor is None or state.monitor.succeeded_by(batch.release, *at):
             before = {} if state.monitor is None else state.monitor.next_offsets
             state.monitor = new_monitor(batch)
             state.monitor.next_offsets.update(before)
         probability = batch.default_probability()
         known = ~np.isnan(probability)
-        decided_at = batch.rows.column("decided_at")[-1].as_py()
         alarms += state.monitor.update(
-            batch.features()[known], probability[known], decided_at, poll.partition, int(offset)
+            batch.features()[known], probability[known], *at, release=batch.release
         )
     return alarms
 

@@ -61,8 +61,21 @@ def print_drift(settings: Settings) -> None:
     if not settings.monitor.checkpoint.is_file():
         return
     monitor = DriftMonitor.from_bytes(settings.monitor.checkpoint.read_bytes())
-    table = Table("subject", "decisions", "mean", "variance", "p05", "p50", "p95", "missing", "PSI")
+    table = Table(
+        "subject",
+        "decisions",
+        "mean",
+        "variance",
+        "p05",
+        "p50",
+        "p95",
+        "missing",
+        "PSI",
+        "last alarm",
+    )
     for row in sorted(monitor.statistics(), key=lambda row: -row.psi):
         numbers = (row.mean, row.variance, row.p05, row.p50, row.p95, row.missing_share, row.psi)
-        table.add_row(row.subject, str(row.decisions), *(f"{number:.4g}" for number in numbers))
+        last = f"{row.last_alarm:%Y-%m-%d %H:%M:%S}" if row.last_alarm else ""
+        shown = (f"{number:.4g}" for number in numbers)
+        table.add_row(row.subject, str(row.decisions), *shown, last)
     Console(file=sys.stdout).print(table)

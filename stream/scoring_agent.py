@@ -41,8 +41,10 @@ def scoring_agent(
             async for poll in polls:
                 now_us = clock() // 1000
                 # LightGBM lets go of the interpreter, so status and fetching go on beside it.
-                decided = await asyncio.to_thread(pipeline().decide, poll.poll, now_us)
-                await _publish(publisher, kafka, poll.poll, decided, now_us)
+                with metrics.stage("decide"):
+                    decided = await asyncio.to_thread(pipeline().decide, poll.poll, now_us)
+                with metrics.stage("publish"):
+                    await _publish(publisher, kafka, poll.poll, decided, now_us)
                 poll.finish()
                 _count(metrics, poll.poll, decided, clock())
 
@@ -78,6 +80,7 @@ async def _publish(
 def _count(metrics: Metrics, poll: Poll, decided: Decided, now_ns: int) -> None:
     batch = decided.batch
     metrics.events_consumed.inc(len(poll))
+    metrics.batch_events.observe(len(poll))
     outcomes = np.bincount(batch.outcomes, minlength=len(OUTCOMES)).tolist()
     metrics.count(metrics.decisions, "outcome", dict(zip(OUTCOMES, outcomes, strict=True)))
     metrics.count(metrics.feature_lookups, "result", source_share(batch))

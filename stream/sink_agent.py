@@ -32,7 +32,9 @@ def sink_agent(table: str, insert: Callable[[Poll], int], metrics: Metrics) -> A
 
     async def write(polls: Polls) -> None:
         async for poll in polls:
-            rows.inc(await until_accepted(partial(insert, poll.poll), on_retry))
+            metrics.batch_events.observe(len(poll.poll))
+            with metrics.stage("insert"):
+                rows.inc(await until_accepted(partial(insert, poll.poll), on_retry))
             poll.finish()
 
     return write

@@ -8,7 +8,8 @@ from time import monotonic
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as faust_aiokafka
 from faust.types import TP, ConsumerMessage
 from mode.types import ServiceT
@@ -95,13 +96,26 @@ class PollConsumer(faust_aiokafka.Consumer):
         return PollConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def lag(self) -> Mapping[TP, int]:
-        """Count the records of each assigned partition that are not yet finished."""
+        """
+        Count the records of each assigned partition that are not yet finished.
+
+        Safe from any thread: empty before the consumer is up, without what is being revoked.
+        """
         lags = {}
-        for tp in self.assignment():
-            end_offset = self.highwater(tp)
-            reached = self._progress[tp].committable or self._committed_offset[tp]
+        try:
+            assigned = self.assignment()
+        except ConsumerNotStarted:
+            return {}
+        for tp in assigned:
+            try:
+                end_offset = self.highwater(tp)
+            except IllegalStateError:
+                continue
+            progress = self._progress.get(tp)
+            finished = progress.committable if progress else None
+            reached = finished or self._committed_offset.get(tp) or 0
             if end_offset is not None:
-                lags[tp] = max(0, end_offset - (reached or 0))
+                lags[tp] = max(0, end_offset - reached)
         return lags
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:

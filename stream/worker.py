@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
@@ -10,6 +11,7 @@ import faust
 import numpy as np
 import pyarrow as pa
 import structlog
+from faust.exceptions import ConsumerNotStarted
 
 from monitoring.metrics import Metrics
 from monitoring.status import NotReady, SqlFailed, Status, served, status_api
@@ -25,6 +27,7 @@ logger = structlog.get_logger(__name__)
 class Facts:
     """What a role adds to its status."""
 
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     release: str | None = None
     feature_table_rows: int | None = None
     features_as_of: str | None = None
@@ -77,7 +80,9 @@ def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Fa
     register(app, settings.kafka.applications, "score", agent)
 
 
-def _add_sink(app: faust.App, settings: Settings, metrics: Metrics) -> Callable[[str], bytes]:
+def _add_sink(
+    app: faust.App, settings: Settings, metrics: Metrics
+) -> Callable[[str], bytes] | None:
     from sinks.clickhouse import ClickHouseSink
     from sinks.migrations import migrate
     from stream.sink_agent import inserts, sink_agent
@@ -91,6 +96,8 @@ def _add_sink(app: faust.App, settings: Settings, metrics: Metrics) -> Callable[
     }
     for table, insert in inserts(ClickHouseSink(store)).items():
         register(app, topics[table], f"write_{table}", sink_agent(table, insert, metrics))
+    if not settings.store.url.startswith("chdb://"):
+        return None  # a server has a door of its own, with users and rights
     reader = store_of(settings, read_only=True)
 
     def run_sql(sql: str) -> bytes:
@@ -180,7 +187,7 @@ def _status(
     try:
         assigned = consumer.assignment()
         lag = consumer.lag()
-    except Exception as error:  # noqa: BLE001 - whatever Faust raises before its consumer is up
+    except ConsumerNotStarted as error:
         assigned, lag = set(), {}
         not_ready.append(NotReady(check="kafka", detail=str(error)))
     if not assigned and not not_ready:
@@ -194,6 +201,7 @@ def _status(
     alive = not (sum(lag.values()) > 0 and still_s > settings.stall_seconds)
     return Status(
         role=role,
+        started_at=facts.started_at,
         alive=alive,
         not_ready=not_ready,
         release=facts.release,

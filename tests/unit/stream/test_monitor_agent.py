@@ -1,0 +1,44 @@
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from monitoring.drift import DriftMonitor
+from monitoring.psi import ReferenceBins
+from scoring.decision import DecisionBatch
+from scoring.poll import Poll
+from sinks.ledger import LedgerBatch, encode
+from stream.monitor_agent import _State, _watch_poll
+from tests.unit.sinks.decisions import a_batch
+
+START = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def new_monitor(batch: LedgerBatch) -> DriftMonitor:
+    rows = np.random.default_rng(1).random((500, 1 + len(batch.feature_names)))
+    return DriftMonitor(batch.release, batch.feature_names, ReferenceBins.of(rows))
+
+
+def a_message(release: str, seconds: int) -> DecisionBatch:
+    at_us = int((START + timedelta(seconds=seconds)).timestamp() * 1_000_000)
+    return a_batch(release=release, decided_at_us=at_us)
+
+
+def watch(state: _State, partition: int, offset: int, batch: DecisionBatch) -> None:
+    value = encode(batch)[0]
+    poll = Poll("ledger", partition, [offset], [0], [None], [value], [[]])
+    assert _watch_poll(state, poll, new_monitor) == []
+
+
+def test_a_partition_that_lags_behind_a_promotion_does_not_bring_the_old_release_back() -> None:
+    state = _State(None)
+    watch(state, 0, 0, a_message("old", 0))
+    watch(state, 0, 1, a_message("new", 20))
+    monitor = state.monitor
+
+    watch(state, 1, 0, a_message("old", 10))
+    watch(state, 0, 2, a_message("new", 21))
+
+    assert state.monitor is monitor
+    assert monitor is not None
+    assert monitor.release == "new"
+    assert monitor.next_offsets == {0: 3, 1: 1}
