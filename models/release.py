@@ -33,6 +33,7 @@ EXPECTED = "expected_default_probability"
 FORMAT = 1
 _ID_LENGTH = 16
 _EXPLAINED_ROWS = 8
+_TOLERANCE = 1e-9
 
 # Releases whose digests and scores were proved by this process: a fact about content, not a cache
 # of it, as an id names the bytes of every file.
@@ -262,8 +263,13 @@ def _scores(scorer: BoosterScorer, rows: NDArray[np.float32]) -> NDArray[np.floa
     if scores.shape != (len(rows),) or not bool(((scores >= 0) & (scores <= 1)).all()):
         msg = "gives values that are no probabilities on the reference rows"
         raise ModelRefused(msg)
-    if not bool(np.isfinite(scorer.contributions(rows[:_EXPLAINED_ROWS])).all()):
+    explained = scorer.contributions(rows[:_EXPLAINED_ROWS])
+    if not bool(np.isfinite(explained).all()):
         msg = "gives contributions that are not finite on the reference rows"
+        raise ModelRefused(msg)
+    of_lightgbm = scorer.contributions_of_lightgbm(rows[:_EXPLAINED_ROWS])
+    if not np.allclose(explained, of_lightgbm, rtol=_TOLERANCE, atol=_TOLERANCE):
+        msg = "is explained by our tables otherwise than by LightGBM: please report this model"
         raise ModelRefused(msg)
     return scores
 

@@ -12,15 +12,26 @@ from features.definition import Attribute, FeatureDefinition
 _PRINTABLE = "^[!-~]{1,64}$(?!\n)"
 
 EventId = Annotated[
-    str, Meta(pattern=_PRINTABLE, description="Unique for its source; printable ASCII.")
+    str,
+    Meta(
+        pattern=_PRINTABLE,
+        description="1 to 64 printable ASCII characters, unique for its source.",
+    ),
 ]
-ApplicationId = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-SubmittedAt = Annotated[datetime, Meta(tz=True, description="RFC 3339 with an offset.")]
+ApplicationId = Annotated[
+    int,
+    Meta(ge=1, le=2**63 - 1, description="The feature table's key, unless that is text."),
+]
+SubmittedAt = Annotated[
+    datetime,
+    Meta(tz=True, description="RFC 3339 with an offset, near the record's own Kafka timestamp."),
+]
 ApplicantId = Annotated[
     str,
     Meta(
         pattern="^[^\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]{1,64}$(?!\n)",
-        description="The feature table's key, where that is text; else the application_id is.",
+        description="1 to 64 characters, none of control or direction; the feature table's key, "
+        "where that is text.",
     ),
 ]
 
@@ -50,7 +61,7 @@ def application_type(definition: FeatureDefinition) -> type[Application]:
         "Attributes",
         [_field(index, attribute) for index, attribute in enumerate(definition.attributes)],
         rename={f"a{i}": attribute.name for i, attribute in enumerate(definition.attributes)},
-        namespace={"__doc__": f"The attributes that {definition.name!r} computes features from."},
+        namespace={"__doc__": f"What the definition {definition.name!r} computes features from."},
         frozen=True,
         kw_only=True,
         gc=False,

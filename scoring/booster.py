@@ -7,18 +7,24 @@ from numpy.typing import NDArray
 
 from features.schema import FeatureSchema
 from scoring.errors import ModelRefused, SchemaMismatch
+from scoring.explainer import NotTabulated, TreeExplainer
+from scoring.trees import Tree, trees_of
 
 _GIVES_PROBABILITY = ("binary", "cross_entropy")
+_AVERAGED = "\naverage_output\n"
 _LINEAR_TREES = "\nis_linear=1"
 
 
 class BoosterScorer:
     """
-    Scores with LightGBM's own `Booster.predict`, on one thread.
+    Scores with LightGBM's own `Booster.predict`, on one thread; explains by tables where it can.
 
-    LightGBM's parser crashes on damaged text, so the caller checks the text's digest first.
-    Raises ModelRefused for an objective that gives no probability and for linear trees, and
-    SchemaMismatch where the model's features are not the schema's, in its order.
+    `explained_by` says whether Shapley values come from our tables or, for what these do not
+    cover, from LightGBM, and then why. LightGBM's parser crashes on damaged text, so the caller
+    checks the text's digest first.
+    Raises ModelRefused for an objective that gives no probability, for linear trees and for trees
+    without training counts; SchemaMismatch where the model's features are not the schema's, in its
+    order.
     """
 
     def __init__(self, model_text: str, schema: FeatureSchema) -> None:
@@ -31,6 +37,7 @@ class BoosterScorer:
         if _LINEAR_TREES in model_text:
             msg = "the trees are linear, for which LightGBM gives no contributions"
             raise ModelRefused(msg)
+        trees = _counted_trees(model_text)
         try:
             booster = lightgbm.Booster(model_str=model_text)
         except lightgbm.basic.LightGBMError as error:
@@ -41,6 +48,10 @@ class BoosterScorer:
             msg = f"the model's features are not the schema's: {difference}"
             raise SchemaMismatch(msg)
         self._booster: Any = booster
+        if _AVERAGED in model_text:
+            self._explainer, self.explained_by = None, "LightGBM: its trees are averaged"
+        else:
+            self._explainer, self.explained_by = _explainer(trees, len(schema.names))
 
     def default_probability(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
         """Score float32[n, features]: float64[n]."""
@@ -56,8 +67,33 @@ class BoosterScorer:
         """
         if not len(matrix):
             return np.empty((0, matrix.shape[1] + 1))
+        if self._explainer is not None:
+            return self._explainer.contributions(matrix)
+        return self.contributions_of_lightgbm(matrix)
+
+    def contributions_of_lightgbm(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Explain by LightGBM's own TreeSHAP, to hold ours against; shapes as above."""
         found = self._booster.predict(matrix, pred_contrib=True, num_threads=1)
         return np.asarray(found, dtype=np.float64)
+
+
+def _counted_trees(model_text: str) -> list[Tree]:
+    try:
+        trees = trees_of(model_text)
+    except ValueError as error:
+        msg = f"its trees cannot be read: {error}"
+        raise ModelRefused(msg) from None
+    if not all(tree.counted for tree in trees):
+        msg = "its text lacks training counts, without which LightGBM crashes"
+        raise ModelRefused(msg)
+    return trees
+
+
+def _explainer(trees: list[Tree], features: int) -> tuple[TreeExplainer | None, str]:
+    try:
+        return TreeExplainer(trees, features), "tables"
+    except NotTabulated as reason:
+        return None, f"LightGBM: {reason}"
 
 
 def objective_of(model_text: str) -> str:

@@ -4,11 +4,12 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 from uuid import UUID
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 Outcome = Literal["approve", "refer", "decline"]
@@ -31,10 +32,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Reason(msgspec.Struct, frozen=True):
     """Why a decision was not better, in adverse-action terms; the most important comes first."""
 
-    code: str
-    feature: str
-    contribution: float
-    text: str
+    code: Annotated[str, Meta(description="The policy's code for it.")]
+    feature: Annotated[str, Meta(description="The feature that says most of it; empty: none.")]
+    contribution: Annotated[
+        float, Meta(description="What it added to the log-odds (Shapley value); 0 for a rule.")
+    ]
+    text: Annotated[str, Meta(description="The policy's words for it.")]
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -53,21 +56,38 @@ class Decision(msgspec.Struct, frozen=True):
     missing: such an application is decided by the policy alone.
     """
 
-    decision_id: str
-    event_id: str
-    application_id: int
-    submitted_at: datetime
-    decided_at: datetime
-    outcome: Outcome
-    default_probability: float | None
-    score: int | None
-    risk_band: Band | None
-    reasons: tuple[Reason, ...]
-    feature_source: FeatureSource
-    features_as_of: datetime | None
-    release: str
+    decision_id: Annotated[
+        str,
+        Meta(
+            description="UUIDv5 of the event's source and id: the same, however often it comes.",
+            extra_json_schema={"format": "uuid"},
+        ),
+    ]
+    event_id: Annotated[str, Meta(description="The event's.")]
+    application_id: Annotated[int, Meta(description="The event's.")]
+    submitted_at: Annotated[datetime, Meta(tz=True, description="The event's, in UTC.")]
+    decided_at: Annotated[datetime, Meta(tz=True, description="One time for a whole poll, in UTC.")]
+    outcome: Annotated[Outcome, Meta(description="What was decided.")]
+    default_probability: (
+        Annotated[
+            float, Meta(ge=0, le=1, description="Of default, by the model; null: no features.")
+        ]
+        | None
+    )
+    score: Annotated[int, Meta(description="Scorecard points, more is better.")] | None
+    risk_band: Annotated[Band, Meta(description="By the policy's limits.")] | None
+    reasons: Annotated[
+        tuple[Reason, ...],
+        Meta(description="Why it was not better, the most important first; none for approve."),
+    ]
+    feature_source: Annotated[FeatureSource, Meta(description="Where the features came from.")]
+    features_as_of: (
+        Annotated[datetime, Meta(tz=True, description="Of what time they are; null: not known.")]
+        | None
+    )
+    release: Annotated[str, Meta(description="The release that decided.")]
     origin: Origin
-    applicant_id: str | None = None
+    applicant_id: Annotated[str, Meta(description="The event's.")] | None = None
 
 
 def decision_id(source: str, event_id: str) -> bytes:

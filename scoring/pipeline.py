@@ -150,8 +150,9 @@ class Pipeline:
             contributions = self._scorer.contributions(features[scored])
         for row in adverse[missing[adverse]].tolist():
             reasons[row] = self._policy.reasons_without_features()
-        for row, contribution in zip(scored.tolist(), contributions, strict=True):
-            reasons[row] = self._policy.reasons(features[row], contribution)
+        explained = self._policy.reasons(features[scored], contributions)
+        for row, of_row in zip(scored.tolist(), explained, strict=True):
+            reasons[row] = of_row
         return reasons
 
 

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Sequence
+from functools import reduce
 from typing import Annotated, Literal
 
 import msgspec
@@ -80,7 +81,13 @@ class Policy:
         self._names = tuple(feature_names)
         self.scorecard = document.scorecard
         self._columns = {name: index for index, name in enumerate(self._names)}
-        self._texts = {name: text for text in document.reasons for name in text.features}
+        texts = {name: text for text in document.reasons for name in text.features}
+        spoken: dict[ReasonText, list[int]] = {}
+        for index, name in enumerate(self._names):
+            text = texts.get(name) or ReasonText(name, name, (name,))
+            spoken.setdefault(text, []).append(index)
+        self._texts = list(spoken)
+        self._spoken = [np.array(columns) for columns in spoken.values()]
 
     @classmethod
     def parse(cls, text: str, feature_names: Sequence[str]) -> "Policy":
@@ -127,38 +134,49 @@ class Policy:
 
     def reasons(
         self, features: NDArray[np.float32], contributions: NDArray[np.float64]
-    ) -> tuple[Reason, ...]:
+    ) -> list[tuple[Reason, ...]]:
         """
-        Say why one row was not approved: its knock-outs, then what raised its log-odds most.
+        Say why n rows were not approved: knock-outs, then what raised the log-odds most.
 
-        `features` is float32[features] and `contributions` float64[features + 1], the last the
-        model's mean. Features of one reason code count together, under the strongest's name. Where
-        nothing raised the log-odds and no rule was broken, what lowered them least is named.
+        `features` is float32[n, features] and `contributions` float64[n, features + 1], the last
+        the model's mean. Features of one reason code count together, under the strongest's name.
+        Where nothing raised the log-odds and no rule was broken, what lowered them least is named.
         """
-        found = [
-            Reason(rule.code, rule.feature, 0.0, rule.text)
-            for rule in self._document.knock_outs
-            if rule.hits(features[self._columns[rule.feature]])
+        rows = np.arange(len(features))
+        raised = np.maximum(contributions[:, :-1].T, 0.0)
+        together = np.empty((len(features), len(self._texts)))
+        leading = np.empty(together.shape, dtype=np.intp)
+        for at, columns in enumerate(self._spoken):
+            of_code = raised[columns]
+            # One feature after the other: NumPy's own sum would depend on the number of rows.
+            together[:, at] = reduce(np.add, of_code)
+            leading[:, at] = columns[of_code.argmax(axis=0)]
+        order = np.argsort(-together, axis=1, kind="stable")[:, : self._document.max_reasons]
+        sums = np.take_along_axis(together, order, axis=1).tolist()
+        names = np.take_along_axis(leading, order, axis=1).tolist()
+        found: list[list[Reason]] = [
+            [
+                Reason(self._texts[at].code, self._names[name], total, self._texts[at].text)
+                for at, name, total in zip(*row, strict=True)
+                if total > 0
+            ]
+            for row in zip(order.tolist(), names, sums, strict=True)
         ]
-        together: dict[str, Reason] = {}
-        order = np.argsort(-contributions[:-1], kind="stable").tolist()
-        named = [index for index in order if contributions[index] > 0]
+        for rule in reversed(self._document.knock_outs):
+            reason = Reason(rule.code, rule.feature, 0.0, rule.text)
+            for row in rows[rule.hits(features[:, self._columns[rule.feature]])].tolist():
+                found[row].insert(0, reason)
         # No adverse decision goes without a reason, except where no explanation was asked for.
-        if not named and not found and contributions[:-1].any():
-            named = order[:1]
-        for index in named:
-            contribution = float(contributions[index])
-            name = self._names[index]
-            text = self._texts.get(name) or ReasonText(name, name, (name,))
-            first = together.get(text.code)
-            together[text.code] = Reason(
-                text.code,
-                first.feature if first else name,
-                contribution + (first.contribution if first else 0.0),
-                text.text,
-            )
-        ordered = sorted(together.values(), key=lambda reason: -reason.contribution)
-        return tuple((found + ordered)[: self._document.max_reasons])
+        for row in rows[contributions[:, :-1].any(axis=1)].tolist():
+            if not found[row]:
+                found[row].append(self._least_bad(contributions[row, :-1]))
+        return [tuple(row[: self._document.max_reasons]) for row in found]
+
+    def _least_bad(self, contributions: NDArray[np.float64]) -> Reason:
+        index = int(contributions.argmax())
+        at = next(at for at, columns in enumerate(self._spoken) if index in columns)
+        text = self._texts[at]
+        return Reason(text.code, self._names[index], float(contributions[index]), text.text)
 
     def reasons_without_features(self) -> tuple[Reason, ...]:
         """Say why an application without any features was not approved."""

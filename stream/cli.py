@@ -182,6 +182,7 @@ def release_check(folder: Path) -> None:
         release = load_release(folder)
         rows = len(release.reference.features)
         typer.echo(f"release {release.id} is sound: {rows} reference rows score bit for bit")
+        typer.echo(f"  reasons are computed by {release.scorer.explained_by}")
 
 
 @release_app.command("create")

@@ -149,7 +149,8 @@ def test_a_model_that_crashes_lightgbm_crashes_the_throw_away_process_alone(
     folder: Path, tmp_path: Path
 ) -> None:
     content = (folder / MODEL).read_bytes()
-    made = forged(folder, tmp_path, MODEL, content[: len(content) // 2])
+    # The first tree does not begin where its size says.
+    made = forged(folder, tmp_path, MODEL, content.replace(b"tree_sizes=", b"tree_sizes=9 "))
 
     with pytest.raises(ReleaseRefused, match="died of SIG") as refused:
         load_release(made)

@@ -109,6 +109,17 @@ def test_a_text_that_lightgbm_does_not_read_is_refused() -> None:
         BoosterScorer(text, SCHEMA)
 
 
+def test_a_model_whose_trees_hold_no_numbers_is_refused_before_lightgbm_sees_it() -> None:
+    with pytest.raises(ModelRefused, match=r"trees cannot be read: .*'x'"):
+        BoosterScorer(MODEL.replace("threshold=", "threshold=x ", 1), SCHEMA)
+
+
+@pytest.mark.parametrize("field", ["internal_count", "leaf_count"])
+def test_a_model_without_training_counts_is_refused_before_it_crashes(field: str) -> None:
+    with pytest.raises(ModelRefused, match="lacks training counts"):
+        BoosterScorer(MODEL.replace(f"{field}=", "forgotten="), SCHEMA)
+
+
 @pytest.mark.parametrize(
     ("names", "difference"),
     [

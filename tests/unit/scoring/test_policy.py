@@ -113,7 +113,7 @@ def test_a_row_alone_is_decided_as_in_a_batch(probabilities: list[float]) -> Non
 def test_features_of_one_code_count_together_under_the_strongest() -> None:
     policy = Policy.parse(POLICY, NAMES)
 
-    reasons = policy.reasons(a_row()[0], np.array([0.2, 0.3, 0.4, -1.0]))
+    (reasons,) = policy.reasons(a_row(), np.array([[0.2, 0.3, 0.4, -1.0]]))
 
     assert [(r.code, r.feature, round(r.contribution, 9)) for r in reasons] == [
         ("R01", "limit", 0.5),
@@ -124,7 +124,7 @@ def test_features_of_one_code_count_together_under_the_strongest() -> None:
 def test_broken_rules_are_named_before_the_models_reasons() -> None:
     policy = Policy.parse(POLICY, NAMES)
 
-    reasons = policy.reasons(a_row(late=4, limit=7)[0], np.array([0.2, 0.3, 0.4, -1.0]))
+    (reasons,) = policy.reasons(a_row(late=4, limit=7), np.array([[0.2, 0.3, 0.4, -1.0]]))
 
     assert [reason.code for reason in reasons] == ["K01", "K02", "R01", "age"]
 
@@ -132,19 +132,37 @@ def test_broken_rules_are_named_before_the_models_reasons() -> None:
 def test_no_more_reasons_are_named_than_the_policy_allows() -> None:
     policy = Policy.parse("max_reasons = 1\n" + POLICY, NAMES)
 
-    assert len(policy.reasons(a_row()[0], np.array([0.2, 0.3, 0.4, -1.0]))) == 1
+    (reasons,) = policy.reasons(a_row(), np.array([[0.2, 0.3, 0.4, -1.0]]))
+
+    assert len(reasons) == 1
 
 
 def test_an_adverse_decision_that_nothing_speaks_for_still_names_a_reason() -> None:
     policy = Policy.parse(POLICY, NAMES)
 
-    reasons = policy.reasons(a_row()[0], np.array([-0.2, -0.3, -0.1, 4.0]))
+    (reasons,) = policy.reasons(a_row(), np.array([[-0.2, -0.3, -0.1, 4.0]]))
 
     assert [reason.feature for reason in reasons] == ["age"]
 
 
 def test_a_decision_that_was_not_explained_has_no_made_up_reason() -> None:
-    assert Policy.parse(POLICY, NAMES).reasons(a_row()[0], np.zeros(4)) == ()
+    assert Policy.parse(POLICY, NAMES).reasons(a_row(), np.zeros((1, 4))) == [()]
+
+
+@given(st.lists(st.lists(st.floats(-1, 1), min_size=4, max_size=4), min_size=1, max_size=9))
+def test_a_row_alone_has_the_reasons_that_it_has_in_a_batch(values: list[list[float]]) -> None:
+    policy = Policy.parse(POLICY, NAMES)
+    contributions = np.array(values)
+    rows = np.repeat(a_row(late=4), len(values), axis=0)
+
+    together = policy.reasons(rows, contributions)
+
+    alone = [policy.reasons(rows[:1], contributions[i : i + 1])[0] for i in range(len(values))]
+    assert together == alone
+
+
+def test_no_rows_have_no_reasons() -> None:
+    assert Policy.parse(POLICY, NAMES).reasons(a_row()[:0], np.zeros((0, 4))) == []
 
 
 @pytest.mark.parametrize(
@@ -189,8 +207,9 @@ def test_each_feature_of_the_example_speaks_for_a_reason() -> None:
     policy = Policy.parse(policy_text(DEFINITION.name, 0.1, 0.5), names)
 
     for index, name in enumerate(names):
-        contributions = np.zeros(len(names) + 1)
-        contributions[index] = 1.0
-        (reason,) = policy.reasons(np.zeros(len(names), dtype=np.float32), contributions)
+        contributions = np.zeros((1, len(names) + 1))
+        contributions[0, index] = 1.0
+        rows = np.zeros((1, len(names)), dtype=np.float32)
+        ((reason,),) = policy.reasons(rows, contributions)
         assert reason.feature == name
         assert reason.code.startswith("R"), name

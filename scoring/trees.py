@@ -1,0 +1,112 @@
+"""A LightGBM model's text as arrays: each tree's nodes, leaves and training counts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Bits of LightGBM's `decision_type`.
+_CATEGORICAL, _DEFAULT_LEFT, _MISSING_SHIFT = 1, 2, 2
+_MISSING_ZERO, _MISSING_NAN = 1, 2
+# LightGBM's predictor leaves out of a row what is no larger, so that it is a zero in every test.
+_ZERO = np.float32(1e-35)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """
+    One tree of m inner nodes and m + 1 leaves; a child below 0 is the leaf `~child`.
+
+    `counts` are the training rows at each node, `leaf_counts` those at each leaf.
+    """
+
+    features: NDArray[np.int64]
+    thresholds: NDArray[np.float64]
+    decisions: NDArray[np.int64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    counts: NDArray[np.float64]
+    leaf_values: NDArray[np.float64]
+    leaf_counts: NDArray[np.float64]
+
+    @property
+    def counted(self) -> bool:
+        """Whether the training counts are there, which Shapley values are made of."""
+        inner = len(self.counts) == len(self.features) and bool((self.counts > 0).all())
+        return inner and (not len(self.features) or len(self.leaf_counts) == len(self.leaf_values))
+
+    def mean(self) -> float:
+        """Give the mean output over the training rows."""
+        if not len(self.features):
+            return float(self.leaf_values[0])
+        return float(sum((self.leaf_counts / self.counts[0] * self.leaf_values).tolist()))
+
+
+def trees_of(model_text: str) -> list[Tree]:
+    """Read the trees of a model's text; raises ValueError where a field holds no numbers."""
+    _, *blocks = model_text.partition("\nend of trees")[0].split("\nTree=")
+    return [_tree(dict(_pairs(block))) for block in blocks]
+
+
+def _pairs(block: str) -> list[tuple[str, str]]:
+    parts = (line.partition("=") for line in block.splitlines())
+    return [(name, value) for name, _, value in parts]
+
+
+def _tree(fields: dict[str, str]) -> Tree:
+    def numbers(name: str, kind: type) -> NDArray[Any]:
+        return np.array(fields.get(name, "").split(), dtype=kind)
+
+    return Tree(
+        features=numbers("split_feature", np.int64),
+        thresholds=numbers("threshold", np.float64),
+        decisions=numbers("decision_type", np.int64),
+        left=numbers("left_child", np.int64),
+        right=numbers("right_child", np.int64),
+        counts=numbers("internal_count", np.float64),
+        leaf_values=numbers("leaf_value", np.float64),
+        leaf_counts=numbers("leaf_count", np.float64),
+    )
+
+
+class NodeTests:
+    """
+    The tests of m nodes, on float32 values, with the answers that LightGBM gives.
+
+    A bound t becomes the largest float32 that is not above t: `x <= t` is then the same for every
+    float32 x.
+    """
+
+    def __init__(self, trees: list[Tree]) -> None:
+        self.features = np.concatenate([tree.features for tree in trees])
+        bounds = np.concatenate([tree.thresholds for tree in trees])
+        decisions = np.concatenate([tree.decisions for tree in trees])
+        missing = decisions >> _MISSING_SHIFT
+        default_left = (decisions & _DEFAULT_LEFT) > 0
+        self.categorical = bool((decisions & _CATEGORICAL).any())
+        self._bounds = _not_above(bounds)[:, None]
+        # Where NaN does not mean missing it counts as zero.
+        self._nan_left = np.where(missing > 0, default_left, bounds >= 0)[:, None]
+        self._zero_missing = np.flatnonzero(missing == _MISSING_ZERO)
+        self._zero_left = default_left[self._zero_missing][:, None]
+
+    def go_left(self, columns: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Test float32[features, n]: bool[m, n], whether a row goes left at a node."""
+        columns = np.where(np.abs(columns) <= _ZERO, np.float32(0), columns)
+        values = columns[self.features]
+        left: NDArray[np.bool_] = values <= self._bounds
+        if np.isnan(columns).any():
+            left |= np.isnan(values) & self._nan_left
+        if len(self._zero_missing):
+            at = self._zero_missing
+            left[at] = np.where(values[at] == 0, self._zero_left, left[at])
+        return left
+
+
+def _not_above(bounds: NDArray[np.float64]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        nearest = bounds.astype(np.float32)
+    below = np.nextafter(nearest, np.float32(-np.inf))
+    found: NDArray[np.float32] = np.where(nearest.astype(np.float64) > bounds, below, nearest)
+    return found
