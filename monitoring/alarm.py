@@ -2,9 +2,10 @@
 
 import uuid
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
+from msgspec import Meta
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "creditstream:alarm")
 
@@ -22,17 +23,23 @@ class Alarm(msgspec.Struct, frozen=True):
     the monitor stood, so the same alarm raised again is the same.
     """
 
-    alarm_id: str
-    raised_at: datetime
-    kind: Literal["drift"]
-    detector: Detector
-    subject: str
-    value: float
-    threshold: float
-    since: datetime
-    release: str
-    decisions: int
-    text: str
+    alarm_id: Annotated[
+        str,
+        Meta(
+            description="UUIDv5; the same for the same alarm raised again.",
+            extra_json_schema={"format": "uuid"},
+        ),
+    ]
+    raised_at: Annotated[datetime, Meta(tz=True, description="The newest decision's time.")]
+    kind: Annotated[Literal["drift"], Meta(description="What is alarming.")]
+    detector: Annotated[Detector, Meta(description="What found it.")]
+    subject: Annotated[str, Meta(description="A feature, or `default_probability`.")]
+    value: Annotated[float, Meta(description="What the detector measures.")]
+    threshold: Annotated[float, Meta(description="Where it alarms.")]
+    since: Annotated[datetime, Meta(tz=True, description="The first decision of the window.")]
+    release: Annotated[str, Meta(description="The release whose reference it is held against.")]
+    decisions: Annotated[int, Meta(ge=0, description="How many the window holds.")]
+    text: Annotated[str, Meta(description="The alarm in one sentence.")]
 
 
 def alarm_id(release: str, detector: str, subject: str, partition: int, offset: int) -> str:

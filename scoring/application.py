@@ -29,7 +29,10 @@ SubmittedAt = Annotated[
 ApplicantId = Annotated[
     str,
     Meta(
-        pattern="^[^\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]{1,64}$(?!\n)",
+        # Control, invisible and direction characters make two keys look alike.
+        pattern=(
+            "^[^\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]{1,64}$(?!\n)"
+        ),
         description="1 to 64 characters, none of control or direction; the feature table's key, "
         "where that is text.",
     ),

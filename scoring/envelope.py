@@ -1,5 +1,6 @@
 """What an event's headers say: who sent it, and the trace it belongs to."""
 
+import re
 from dataclasses import dataclass
 
 from scoring.poll import Headers
@@ -7,7 +8,8 @@ from scoring.poll import Headers
 LONGEST_SOURCE = 256
 """Bytes; a source is part of an event's identity and stands in every ledger row."""
 
-_TRACEPARENT_BYTES = 55  # W3C Trace Context, version 00
+# W3C Trace Context, version 00.
+_TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class SourceInvalid(Exception):
@@ -31,7 +33,7 @@ def read_envelope(headers: Headers, topic: str) -> Envelope:
     """
     Read an event's headers; raise SourceInvalid.
 
-    A trace that is not of W3C's length is left out: it decides nothing, and is passed on as it is.
+    A trace that is none of W3C's is left out; it decides nothing.
     """
     source, traceparent = topic, None
     for name, value in headers:
@@ -39,7 +41,7 @@ def read_envelope(headers: Headers, topic: str) -> Envelope:
             continue
         if name == "ce_source":
             source = _source(value)
-        elif name == "traceparent" and len(value) == _TRACEPARENT_BYTES:
+        elif name == "traceparent" and _TRACEPARENT.fullmatch(value):
             traceparent = value
     return Envelope(source, traceparent)
 

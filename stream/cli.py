@@ -287,6 +287,20 @@ def report(
 
 
 @app.command()
+def contracts(
+    out: Annotated[Path, typer.Option("-o", "--out", help="A folder; the project's is docs.")],
+    assign: SetOptions = None,
+) -> None:
+    """Write JSON Schemas, an AsyncAPI document, and the tables of a contracts.md in the folder."""
+    from stream.contracts import write_contracts
+
+    with _errors():
+        settings = _settings(assign)
+        for path in write_contracts(out, settings.kafka, settings.events):
+            typer.echo(str(path))
+
+
+@app.command()
 def doctor(*, assign: SetOptions = None) -> None:
     """Say what works, what is missing, and how to get it."""
     from stream.doctor import examine

@@ -40,6 +40,7 @@ BAD = [
     pytest.param(encoded(event_id="a\u202eb"), "invalid", "$.event_id", id="bidi in event id"),
     # NumPy's texts lose NULs at their end: this would be another applicant's feature row.
     pytest.param(encoded(applicant_id="a\x00"), "invalid", "$.applicant_id", id="NUL in applicant"),
+    pytest.param(encoded(applicant_id="a\u200b"), "invalid", "$.applicant_id", id="no shape"),
     pytest.param(encoded(applicant_id=""), "invalid", "$.applicant_id", id="empty applicant"),
     pytest.param(encoded(applicant_id="x" * 65), "invalid", "$.applicant_id", id="long applicant"),
     pytest.param(

@@ -13,6 +13,8 @@ TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
         ([("ce_source", b"shop"), ("traceparent", TRACE)], Envelope("shop", TRACE)),
         ([("ce_source", None), ("traceparent", None)], Envelope("t", None)),
         ([("traceparent", b"x" * 900_000)], Envelope("t", None)),
+        ([("traceparent", b"x" * 55)], Envelope("t", None)),
+        ([("traceparent", TRACE + b"\n")], Envelope("t", None)),
         ([("other", b"\xff")], Envelope("t", None)),
     ],
 )
