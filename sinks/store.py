@@ -20,10 +20,11 @@ _TRANSIENT = frozenset(
     {3, 75, 107, 159, 164, 198, 201, 202, 203, 209, 210, 236, 241, 242, 243, 252, 285, 319, 394}
     | {425, 439, 999}
 )
+_READER_SECONDS = 20
 # The limits must be sent before `readonly`, which forbids any further change. A result above the
 # limit is an error: one that is cut would be taken for the whole.
 READ_ONLY = {
-    "max_execution_time": 20,
+    "max_execution_time": _READER_SECONDS,
     "max_result_rows": 100_000,
     "result_overflow_mode": "throw",
     "max_memory_usage": 2_000_000_000,
@@ -95,7 +96,8 @@ class ClickHouse:
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         """Insert an Arrow table in one block."""
         settings = {"async_insert": 0, "insert_deduplication_token": token}
-        # The driver sends an insert again by itself when a connection closes: hence the token.
+        # An insert whose reply is lost took effect and comes again: hence the token. (The driver
+        # itself sends none again: an Arrow body is nothing that it can replay.)
         _ask(partial(self.client.insert_arrow, table, rows, settings=settings))
 
     def close(self) -> None:
@@ -199,7 +201,8 @@ def open_store(
 
     A database that is not there is created, unless `read_only`.
 
-    Raises StoreUnavailable where nobody answers, and where another process has the path.
+    Raises StoreUnavailable where nobody answers, and where another process has the path;
+    StoreRefused where a server knows no such user with that password.
     """
     import clickhouse_connect
 
@@ -213,7 +216,8 @@ def open_store(
                 username=user,
                 password=password,
                 connect_timeout=TIMEOUT_SECONDS,
-                send_receive_timeout=TIMEOUT_SECONDS,
+                # The server speaks first where a reader's query takes too long.
+                send_receive_timeout=TIMEOUT_SECONDS + (_READER_SECONDS if read_only else 0),
                 query_retries=0,
                 autogenerate_session_id=False,
             )
@@ -221,6 +225,9 @@ def open_store(
         if type(error).__module__.split(".")[0] not in ("clickhouse_connect", "chdb", "urllib3"):
             raise
         msg = f"cannot open the store {url}: {error}"
+        code = getattr(error, "code", None) or 0
+        if code and code not in _TRANSIENT:
+            raise StoreRefused(code, msg) from error
         raise StoreUnavailable(msg) from error
     _use(client, database, create=not read_only)
     if not read_only:

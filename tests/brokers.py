@@ -29,12 +29,13 @@ def _in_docker(stack: ExitStack) -> str | None:
     from docker.errors import DockerException
 
     try:
-        return stack.enter_context(_container()) if _docker_answers() else None
+        return stack.enter_context(_container()) if docker_answers() else None
     except DockerException:
         return None
 
 
-def _docker_answers() -> bool:
+def docker_answers() -> bool:
+    """Whether a Docker engine is there."""
     import docker
     from docker.errors import DockerException
 

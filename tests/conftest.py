@@ -1,4 +1,4 @@
-"""Brokers for the tests, and a plain word about the tests that had none."""
+"""Servers for the tests, and a plain word about the tests that had none."""
 
 import os
 from collections.abc import Iterator
@@ -10,8 +10,12 @@ import pytest
 from stream.brokers import ApacheKafka, BrokerUnavailable, MockBroker
 from stream.brokers.jars import find_kafka
 from tests.brokers import ADDRESS, REQUIRED, real_kafka
+from tests.clickhouse import ADDRESS as CLICKHOUSE_ADDRESS
+from tests.clickhouse import ChdbServer, Server, real_clickhouse
 
 _ADDRESS = pytest.StashKey[str | None]()
+_CLICKHOUSE_ADDRESS = pytest.StashKey[str | None]()
+_CLICKHOUSE = pytest.StashKey[str]()
 _REQUIRED = pytest.StashKey[bool]()
 _NOT_RUN = pytest.StashKey[dict[str, str]]()
 
@@ -19,6 +23,7 @@ _NOT_RUN = pytest.StashKey[dict[str, str]]()
 def pytest_configure(config: pytest.Config) -> None:
     """Take our variables out of the environment, in which settings refuse names unknown to them."""
     config.stash[_ADDRESS] = os.environ.pop(ADDRESS, None)
+    config.stash[_CLICKHOUSE_ADDRESS] = os.environ.pop(CLICKHOUSE_ADDRESS, None)
     config.stash[_REQUIRED] = os.environ.pop(REQUIRED, "") not in {"", "0"}
     config.stash[_NOT_RUN] = {}
 
@@ -66,6 +71,31 @@ def apache_kafka(kafka_jars: None) -> Iterator[ApacheKafka]:  # noqa: ARG001 - i
         yield broker
 
 
+@pytest.fixture(scope="session")
+def clickhouse_server(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A ClickHouse server over HTTP, which all tests share: use a database of your own."""
+    address = pytestconfig.stash[_CLICKHOUSE_ADDRESS]
+    with real_clickhouse(address, tmp_path_factory.mktemp("clickhouse")) as server:
+        pytestconfig.stash[_CLICKHOUSE] = server.origin
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _session_chdb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChdbServer]:
+    with ChdbServer(tmp_path_factory.mktemp("chdb_server")) as server:
+        yield server
+
+
+@pytest.fixture
+def chdb_server(_session_chdb_server: ChdbServer) -> Iterator[ChdbServer]:
+    """A server to be killed, restarted and made to fail, always over chDB; whole before a test."""
+    _session_chdb_server.mend()
+    yield _session_chdb_server
+    _session_chdb_server.mend()
+
+
 def _not_run(request: pytest.FixtureRequest, why: BrokerUnavailable) -> NoReturn:
     if request.config.stash[_REQUIRED]:
         pytest.fail(f"{REQUIRED} is set, and there is no real broker: {why}")
@@ -76,7 +106,9 @@ def _not_run(request: pytest.FixtureRequest, why: BrokerUnavailable) -> NoReturn
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Say, by number, which tests had no real broker."""
+    """Say which ClickHouse answered and, by number, which tests had no real broker."""
+    if _CLICKHOUSE in config.stash:
+        terminalreporter.line(f"ClickHouse server of the tests: {config.stash[_CLICKHOUSE]}")
     not_run = config.stash[_NOT_RUN]
     if not_run:
         terminalreporter.section("no real broker", yellow=True)

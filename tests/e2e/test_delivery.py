@@ -3,11 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
-import time
-import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,99 +11,21 @@ import pyarrow.parquet as pq
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from models.prepare import Prepared, prepare
+from models.prepare import Prepared
 from models.release import open_release
 from models.score_file import score_file
 from scoring.poll import Headers
-from sinks.store import SqlDoor, StoreRefused, StoreUnavailable
-from stream.app import Role
-from stream.publisher import Publisher
 from stream.send import send_file
-from stream.settings import Settings, read_settings
-from stream.simulate import Applicant, Simulator, send_all
-from stream.supervisor import RoleProcess, stop_all
-from stream.topics import create_topics
-from tests.builders import a_release
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "taiwan_default"
-PATIENCE_S = 200.0
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return prepare(EXAMPLE, tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def settings(real_broker: str, prepared: Prepared, tmp_path: Path) -> Settings:
-    name = uuid.uuid4().hex[:8]
-    topics = {
-        f"kafka.{topic}": f"{topic}.{name}"
-        for topic in ("applications", "decisions", "ledger", "parked", "alarms")
-    }
-    settings = read_settings(
-        topics
-        | {
-            "kafka.bootstrap_servers": real_broker,
-            "kafka.group_prefix": name,
-            "kafka.session_timeout": "6",
-            "kafka.max_poll_records": "500",
-            "release": str(a_release(tmp_path / "releases")),
-            "features": str(prepared.features),
-            "reasons": "on_demand",
-            "store.url": f"chdb://{tmp_path / 'chdb'}",
-            "monitor.checkpoint": str(tmp_path / "monitor"),
-        }
-    )
-    asyncio.run(create_topics(settings.kafka))
-    return settings
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def running(settings: Settings, *roles: Role) -> Iterator[tuple[list[RoleProcess], SqlDoor]]:
-    """Run a process for each role; the door is the sink's."""
-    processes, door = [], SqlDoor("")
-    with ExitStack() as stack:
-        for index, role in enumerate(roles):
-            status = settings.status.model_copy(update={"port": free_port()})
-            log = Path(str(settings.monitor.checkpoint) + f".{index}.{role}.log")
-            process = RoleProcess(settings.model_copy(update={"status": status}), role, log)
-            process.start()
-            processes.append(process)
-            if role == "sink":
-                door = SqlDoor(f"http://127.0.0.1:{status.port}")
-        stack.callback(stop_all, processes)
-        yield processes, door
-
-
-def count(door: SqlDoor, sql: str) -> int:
-    """Ask for a number; -1 while nobody answers."""
-    try:
-        return int(door.query(sql)["n"][0].as_py())
-    except (StoreUnavailable, StoreRefused):
-        return -1
-
-
-def wait_for(door: SqlDoor, sql: str, expected: int, processes: list[RoleProcess]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while (found := count(door, sql)) < expected:
-        assert time.monotonic() < deadline, f"{found} of {expected} after {PATIENCE_S} s"
-        for process in processes:
-            process.look_after()
-        time.sleep(0.2)
-
-
-SETTLED = (
-    "SELECT (SELECT uniqExact(origin_offset) FROM decision_ledger)"
-    " + (SELECT uniqExact(origin_offset) FROM parked_events) AS n"
+from stream.settings import Settings
+from tests.e2e.installation import (
+    DISTINCT,
+    SETTLED,
+    applications,
+    count,
+    running,
+    send,
+    wait_for,
 )
-DISTINCT = "SELECT uniqExact(event_id) AS n FROM decision_ledger"
 
 
 @pytest.mark.real_broker
@@ -118,26 +35,13 @@ def test_a_worker_that_ends_in_mid_stream_loses_nothing_and_decides_nothing_twic
     settings: Settings, prepared: Prepared, number: signal.Signals
 ) -> None:
     events = int(os.environ.get("DELIVERY_TEST_EVENTS", "20000"))
-    rows = pq.read_table(prepared.applications).to_pylist()
-    applicants = [Applicant(row.pop("application_id"), row) for row in rows]
-    made = Simulator(applicants, "t").events()
-    records = [next(made)[0] for _ in range(events)]
-
-    async def send(part: range) -> None:
-        async with Publisher(settings.kafka.bootstrap_servers, client_id="test") as publisher:
-            for start in part:
-                await send_all(
-                    publisher,
-                    settings.kafka.applications,
-                    settings.kafka.partitions,
-                    records[start : start + 5_000],
-                )
+    records = applications(prepared, events)
 
     with running(settings, "scoring", "scoring", "sink") as (processes, door):
-        asyncio.run(send(range(0, events // 2, 5_000)))
+        asyncio.run(send(settings.kafka, records[: events // 2]))
         wait_for(door, DISTINCT, events // 10, processes)
         os.kill(processes[0].pid, number)
-        asyncio.run(send(range(events // 2, events, 5_000)))
+        asyncio.run(send(settings.kafka, records[events // 2 :]))
         wait_for(door, DISTINCT, events, processes)
 
         assert count(door, "SELECT count() AS n FROM decisions") == events
@@ -173,7 +77,7 @@ def test_hostile_records_are_decided_or_parked_and_the_partition_moves_on(
 ) -> None:
     records = hostile()
 
-    async def send() -> None:
+    async def send_hostile() -> None:
         producer = AIOKafkaProducer(
             bootstrap_servers=settings.kafka.bootstrap_servers, max_request_size=2_000_000
         )
@@ -184,7 +88,7 @@ def test_hostile_records_are_decided_or_parked_and_the_partition_moves_on(
                 )
 
     with running(settings, "scoring", "sink") as (processes, door):
-        asyncio.run(send())
+        asyncio.run(send_hostile())
         wait_for(door, SETTLED, len(records), processes)
 
         parked = door.query(

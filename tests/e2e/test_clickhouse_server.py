@@ -1,0 +1,85 @@
+"""ClickHouse as a server that dies in mid stream: decisions go on, nothing is lost or twice."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from models.prepare import Prepared
+from sinks.store import ClickHouse
+from stream.settings import Settings
+from tests.clickhouse import ChdbServer
+from tests.e2e.installation import (
+    DISTINCT,
+    PATIENCE_S,
+    Running,
+    applications,
+    count,
+    installed,
+    send,
+    wait_for,
+)
+
+EVENTS = 5_000
+
+
+@pytest.fixture
+def served(settings: Settings, chdb_server: ChdbServer) -> Settings:
+    """Settings whose store is the server, on a database of the test's own."""
+    server = chdb_server.server
+    store = {"url": server.url, "user": server.user, "database": f"test_{uuid.uuid4().hex}"}
+    changed = settings.store.model_copy(update=store | {"password": SecretStr(server.password)})
+    return settings.model_copy(update={"store": changed})
+
+
+@pytest.fixture
+def store(served: Settings, chdb_server: ChdbServer) -> Iterator[ClickHouse]:
+    store = chdb_server.server.open(served.store.database)
+    yield store
+    store.close()
+
+
+def counted(running: Running, name: str) -> float:
+    """Add up a counter over its labels, as the process's status gives it; 0 while it starts."""
+    try:
+        counters = httpx.get(f"{running.url}/status").json()["counters"]
+    except httpx.TransportError:
+        return 0
+    return float(sum(value for label, value in counters.items() if label.split()[0] == name))
+
+
+def wait_until_counted(running: Running, name: str, expected: int) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := counted(running, name)) < expected:
+        assert time.monotonic() < deadline, f"{name}: {found} of {expected}"
+        running.process.look_after()
+        time.sleep(0.1)
+
+
+@pytest.mark.real_broker
+@pytest.mark.timeout(450)
+def test_decisions_go_on_while_the_server_is_dead_and_all_are_there_once_in_the_end(
+    served: Settings, store: ClickHouse, chdb_server: ChdbServer, prepared: Prepared
+) -> None:
+    records = applications(prepared, EVENTS)
+
+    with installed(served, "scoring", "sink") as (scoring, sink):
+        processes = [scoring.process, sink.process]
+        asyncio.run(send(served.kafka, records[: EVENTS // 2]))
+        wait_for(store, DISTINCT, EVENTS // 10, processes)
+        chdb_server.kill()
+        asyncio.run(send(served.kafka, records[EVENTS // 2 :]))
+        wait_until_counted(scoring, "creditstream_decisions_total", EVENTS)
+        wait_until_counted(sink, "creditstream_sink_retries_total", 3)
+        assert count(store, DISTINCT) == -1
+        chdb_server.start()
+        wait_for(store, DISTINCT, EVENTS, processes)
+
+        assert count(store, "SELECT count() AS n FROM decisions") == EVENTS
+        assert count(store, "SELECT uniqExact(event_id) AS n FROM decisions") == EVENTS
+        assert count(store, "SELECT count() AS n FROM parked") == 0
+    assert [process.starts for process in processes] == [1, 1]
