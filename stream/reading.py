@@ -1,16 +1,21 @@
 """Questions to ClickHouse and to running processes, and their answers as tables."""
 
+import asyncio
 import json
 import sys
+from typing import Any
 
 import httpx
 import pyarrow as pa
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from rich.console import Console
 from rich.table import Table
 
 from sinks.store import SqlDoor, StoreUnavailable
 from stream.settings import Settings
 from stream.worker import store_of
+
+_READ_SECONDS = 60.0
 
 
 def ask(settings: Settings, sql: str) -> pa.Table:
@@ -38,19 +43,49 @@ def print_rows(rows: pa.Table, *, as_json: bool) -> None:
         for row in rows.to_pylist():
             print(json.dumps(row, default=str))  # noqa: T201 - data belongs on standard output
         return
-    table = Table(*rows.column_names)
+    Console(file=sys.stdout).print(rows_table(rows))
+
+
+def rows_table(rows: pa.Table, title: str | None = None) -> Table:
+    """Lay a result out for people."""
+    table = Table(*rows.column_names, title=title, title_justify="left")
     for row in rows.to_pylist():
         table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console(file=sys.stdout).print(table)
+    return table
 
 
-def status_of(url: str) -> dict[str, object] | None:
+async def records_of(bootstrap_servers: str, topic: str) -> list[ConsumerRecord]:
+    """
+    Read a topic from its beginning to its present end, committed records only.
+
+    Without a group, so that nobody's offsets move. Raises aiokafka's KafkaError, TimeoutError.
+    """
+    consumer = AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=bootstrap_servers,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    found: list[ConsumerRecord] = []
+    async with asyncio.timeout(_READ_SECONDS), consumer:
+        ends = await consumer.end_offsets(consumer.assignment())
+        waiting = {partition for partition, end in ends.items() if end > 0}
+        while waiting:
+            polled = await consumer.getmany(*waiting, timeout_ms=200)
+            for records in polled.values():
+                found += records
+            waiting = {at for at in waiting if await consumer.position(at) < ends[at]}
+    return found
+
+
+def status_of(url: str) -> dict[str, Any] | None:
     """Ask a process for its status; None where nobody answers."""
     try:
         answer = httpx.get(f"{url}/status", timeout=2.0)
     except httpx.TransportError:
         return None
-    found: dict[str, object] = answer.json()
+    found: dict[str, Any] = answer.json()
     return found
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from sinks.ledger import encode as encode_ledger
 from sinks.parked import ParkedEvent
 from stream.app import Agent, Polls
 from stream.codec import decision_records
+from stream.lanes import in_lanes
 from stream.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings
+from stream.transport import PollInFlight
 
 Clock = Callable[[], int]
 """Gives the time in nanoseconds since 1970."""
@@ -35,18 +38,27 @@ def scoring_agent(
     """
 
     async def score(polls: Polls) -> None:
-        async with Publisher(
-            kafka.bootstrap_servers, client_id="creditstream-scoring"
-        ) as publisher:
-            async for poll in polls:
-                now_us = clock() // 1000
-                # LightGBM lets go of the interpreter, so status and fetching go on beside it.
-                with metrics.stage("decide"):
-                    decided = await asyncio.to_thread(pipeline().decide, poll.poll, now_us)
-                with metrics.stage("publish"):
-                    await _publish(publisher, kafka, poll.poll, decided, now_us)
-                poll.finish()
-                _count(metrics, poll.poll, decided, clock())
+        # One thread, beside which status, fetching and the other partitions' output go on.
+        with ThreadPoolExecutor(1, thread_name_prefix="decide") as decider:
+            async with Publisher(
+                kafka.bootstrap_servers, client_id="creditstream-scoring"
+            ) as publisher:
+
+                async def decide(taken: Sequence[PollInFlight]) -> None:
+                    for poll in taken:
+                        await _decide(poll, decider, publisher)
+
+                await in_lanes(polls, lambda poll: poll.poll.partition, decide, waiting=2)
+
+    async def _decide(poll: PollInFlight, decider: Executor, publisher: Publisher) -> None:
+        now_us = clock() // 1000
+        loop = asyncio.get_running_loop()
+        with metrics.stage("decide"):
+            decided = await loop.run_in_executor(decider, pipeline().decide, poll.poll, now_us)
+        with metrics.stage("publish"):
+            await _publish(publisher, kafka, poll.poll, decided, now_us)
+        poll.finish()
+        _count(metrics, poll.poll, decided, clock())
 
     return score
 
@@ -56,25 +68,25 @@ async def _publish(
 ) -> None:
     batch = decided.batch
     now_ms = now_us // 1000
+    outputs: dict[str, Iterable[OutRecord]] = {}
     if len(batch):
-        await publisher.publish(kafka.decisions, poll.partition, decision_records(batch))
-        await publisher.publish(
-            kafka.ledger,
-            poll.partition,
-            [OutRecord(None, message, [], now_ms) for message in encode_ledger(batch)],
+        outputs[kafka.decisions] = decision_records(batch)
+        outputs[kafka.ledger] = (
+            OutRecord(None, message, [], now_ms) for message in encode_ledger(batch)
         )
     if decided.rejections:
-        parked = [
+        parked = (
             ParkedEvent.of(
                 poll, rejection, stage="decode", parked_at=instant(now_us), release=batch.release
             )
             for rejection in decided.rejections
-        ]
-        await publisher.publish(
-            kafka.parked,
-            poll.partition,
-            [OutRecord(event.key, event.value, event.record_headers(), now_ms) for event in parked],
         )
+        outputs[kafka.parked] = (
+            OutRecord(event.key, event.value, event.record_headers(), now_ms) for event in parked
+        )
+    async with asyncio.TaskGroup() as group:
+        for topic, records in outputs.items():
+            group.create_task(publisher.publish(topic, poll.partition, records))
 
 
 def _count(metrics: Metrics, poll: Poll, decided: Decided, now_ns: int) -> None:

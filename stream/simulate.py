@@ -17,13 +17,15 @@ from stream.publisher import OutRecord, Publisher
 
 _CHUNK_SECONDS = 0.05
 
+Attributes = dict[str, int | float]
+
 
 @dataclass(frozen=True, slots=True)
 class Applicant:
     """Who applies: `attributes` as in the event, or None where the bank has the features."""
 
     application_id: int
-    attributes: dict[str, int | float] | None
+    attributes: Attributes | None
 
 
 @dataclass(slots=True)
@@ -67,7 +69,7 @@ class Simulator:
     run: str
     bad_share: float = 0.0
     seed: int = 7
-    change: Callable[[dict[str, int | float]], dict[str, int | float]] | None = None
+    change: Callable[[Attributes], Attributes] | None = None
     _number: int = 0
     _random: random.Random = field(default_factory=random.Random)
 

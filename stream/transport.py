@@ -19,20 +19,26 @@ from scoring.poll import Poll
 # Faust asks the broker to hold a fetch for 1.5 s, in which a partition can stall.
 LONGEST_FETCH_WAIT_MS = 100
 
+# Below a usual session time-out: who waits longer is thrown out of the group.
+DRAIN_SECONDS = 8.0
+_LOOK_SECONDS = 0.01
+
 
 class PollInFlight:
     """
     The value of a Faust message: a poll's records, and whether everything they led to is out.
 
     An agent calls `finish` when the broker has acknowledged all output of the poll; that alone
-    makes its offsets committable. Faust's own acknowledgements count for nothing: it gives them
+    makes its offsets committable. One that it has said to `begin` is waited for before a partition
+    is given back. Faust's own acknowledgements count for nothing: it gives them
     also where an agent failed or was cancelled.
     """
 
-    __slots__ = ("_on_finish", "finished", "poll")
+    __slots__ = ("_on_finish", "begun", "finished", "poll")
 
     def __init__(self, poll: Poll, on_finish: Callable[["PollInFlight"], None]) -> None:
         self.poll = poll
+        self.begun = False
         self.finished = False
         self._on_finish = on_finish
 
@@ -40,6 +46,10 @@ class PollInFlight:
     def next_offset(self) -> int:
         """The offset to commit once this poll and all before it are finished."""
         return int(self.poll.offsets[-1]) + 1
+
+    def begin(self) -> None:
+        """Say that the poll is being worked on."""
+        self.begun = True
 
     def finish(self) -> None:
         """Say that all output of the poll is acknowledged."""
@@ -53,6 +63,11 @@ class PartitionProgress:
 
     in_flight: deque[PollInFlight] = field(default_factory=deque)
     committable: int | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a poll is being worked on."""
+        return any(poll.begun and not poll.finished for poll in self.in_flight)
 
     def advance(self) -> None:
         """Take finished polls off the front."""
@@ -128,6 +143,20 @@ class PollConsumer(faust_aiokafka.Consumer):
         self._progress.clear()
         self.last_progress = monotonic()
         await super().on_partitions_assigned(assigned, generation_id)
+
+    async def wait_empty(self) -> None:
+        """
+        Wait until the polls that are being worked on are finished, then commit.
+
+        Faust's own waits, without end, for its acknowledgements, which count for nothing here.
+        """
+        deadline = monotonic() + DRAIN_SECONDS
+        while any(progress.busy for progress in self._progress.values()):
+            if monotonic() > deadline:
+                self.log.warning("polls were not finished within %s s", DRAIN_SECONDS)
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        await self.commit_and_end_transactions()
 
     def _on_finish(self, poll: PollInFlight) -> None:
         # A poll of an earlier assignment is in no queue any more and moves nothing.

@@ -1,0 +1,206 @@
+"""The demo: everything embedded, real applicants, two breakages, and a reconciled end."""
+
+import asyncio
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from sinks.store import StoreRefused, StoreUnavailable
+from stream.installation import Installation, installed
+from stream.publisher import Publisher
+from stream.reading import status_of
+from stream.send import applicants_of
+from stream.simulate import Attributes, Sent, Simulator, send_at_rate
+from stream.summary import await_settled, draw_report, published, reconcile, summarise
+
+BAD_SHARE = 0.01
+DOLLARS = 32.0  # New Taiwan dollars in a US dollar, September 2005
+_DRIFTED_SHARE = 2  # one applicant of so many sends the limit in the other unit
+# Parts of the streaming time: when the unit changes, and when the worker is killed.
+_DRIFT_AT, _KILL_AT = 0.4, 0.65
+_LOOK_SECONDS = 0.5
+_ASK_NEXT = "SELECT * FROM risk_bands"
+
+
+@dataclass(slots=True)
+class Story:
+    """What happened so far, for the live view."""
+
+    sent: Sent = field(default_factory=Sent)
+    lines: list[str] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def tell(self, line: str) -> None:
+        """Add a line with its time."""
+        self.lines.append(f"{time.monotonic() - self.started:5.1f} s  {line}")
+
+
+def run_up(example: Path, folder: Path) -> int:
+    """Run everything embedded until Ctrl-C or SIGTERM; give 0."""
+    console = Console()
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with installed(console, example, folder) as running:
+        _introduce(console, running)
+        servers = running.settings["scoring"].kafka.bootstrap_servers
+        data = running.prepared.folder
+        console.print("  send some   creditstream simulate --rate 50 \\")
+        console.print(f"                --data {data} --set kafka.bootstrap_servers={servers}")
+        while not stopping.wait(0.2):
+            running.look_after()
+    return 0
+
+
+def run_demo(
+    example: Path, folder: Path, seconds: float, rate: float, *, drift: bool, kill: bool
+) -> int:
+    """Run the demo; give 0 only if nothing was lost and nothing decided twice."""
+    console = Console()
+    with installed(console, example, folder) as running:
+        _introduce(console, running)
+        story = Story()
+        asyncio.run(_stream(console, story, running, seconds, rate, drift=drift, kill=kill))
+        await_settled(running.door, story.sent.events)
+        with ThreadPoolExecutor(1) as pool:
+            drawing = pool.submit(draw_report, running)
+            found = published(running.settings["scoring"].kafka)
+            result = reconcile(story.sent.events, found, running.door)
+            summarise(console, running.door, running.prepared, found.decisions, result)
+            console.print(f"  {drawing.result()}", highlight=False, soft_wrap=True)
+    _try_next(console, running)
+    return 0 if result.good else 1
+
+
+def _introduce(console: Console, running: Installation) -> None:
+    servers = running.settings["scoring"].kafka.bootstrap_servers
+    for name, what in (
+        ("creditstream", f"everything in {running.folder}, nothing leaves this machine"),
+        ("broker", f"librdkafka's mock, {servers} (not durable)"),
+        ("clickhouse", f"chDB in the sink's process, {running.folder / 'chdb'}"),
+        ("status", f"{running.url('scoring')}/status  /metrics  /docs"),
+        ("sql", f"creditstream sql --set store.door={running.url('sink')} …"),
+    ):
+        console.print(f"  {name:14}{what}", highlight=False, soft_wrap=True)
+
+
+def _try_next(console: Console, running: Installation) -> None:
+    folder = running.folder
+    console.print("\nTry next")
+    for line in (
+        f'creditstream sql --set store.url=chdb://{folder / "chdb"} "{_ASK_NEXT}"',
+        f"creditstream score {running.prepared.applications} \\",
+        f"  --release {folder / 'releases'} -o scored.parquet",
+        "creditstream doctor        before you connect your own Kafka and ClickHouse",
+    ):
+        console.print(f"  {line}", soft_wrap=True, highlight=False)
+
+
+async def _stream(
+    console: Console,
+    story: Story,
+    running: Installation,
+    seconds: float,
+    rate: float,
+    *,
+    drift: bool,
+    kill: bool,
+) -> None:
+    kafka = running.settings["scoring"].kafka
+    applicants = applicants_of(running.prepared)
+    random.Random(0).shuffle(applicants)  # noqa: S311 - the data are ordered, a stream is not
+    simulator = Simulator(applicants, "demo", BAD_SHARE)
+    over = asyncio.Event()
+
+    async def direct() -> None:
+        await asyncio.sleep(seconds * _DRIFT_AT)
+        if drift:
+            story.tell("one attribute changes: every second LIMIT_BAL now comes in US dollars")
+            simulator.change = _in_us_dollars()
+        await asyncio.sleep(seconds * (_KILL_AT - _DRIFT_AT))
+        if kill:
+            pid = running.processes["scoring"].pid
+            story.tell(f"kill -9 of the scoring worker (process {pid})")
+            os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(seconds * (1 - _KILL_AT))
+        over.set()
+
+    async def watch() -> None:
+        with Live(console=console, refresh_per_second=4) as live:
+            while not over.is_set():
+                running.look_after()
+                live.update(await asyncio.to_thread(_view, story, running))
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    async with (
+        Publisher(kafka.bootstrap_servers, client_id="creditstream-demo") as publisher,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(direct())
+        group.create_task(watch())
+        group.create_task(
+            send_at_rate(
+                publisher,
+                kafka.applications,
+                kafka.partitions,
+                simulator.events(),
+                story.sent,
+                rate=rate,
+                stop=over.is_set,
+            )
+        )
+
+
+def _in_us_dollars() -> Callable[[Attributes], Attributes]:
+    turn = iter(range(10**12))
+
+    def change(attributes: Attributes) -> Attributes:
+        if next(turn) % _DRIFTED_SHARE:
+            return attributes
+        return attributes | {"LIMIT_BAL": round(attributes["LIMIT_BAL"] / DOLLARS, 2)}
+
+    return change
+
+
+# What ClickHouse has now: it counts on while a killed worker's own numbers begin anew.
+_NOW = """
+SELECT count() AS rows, countIf(outcome = 'approve') AS approved,
+    countIf(outcome = 'refer') AS referred, countIf(outcome = 'decline') AS declined,
+    countIf(decided_at > now64(6) - INTERVAL 5 SECOND) / 5 AS a_second,
+    quantileExactIf(0.5)(latency_ms, decided_at > now64(6) - INTERVAL 10 SECOND) AS p50_ms,
+    quantileExactIf(0.99)(latency_ms, decided_at > now64(6) - INTERVAL 10 SECOND) AS p99_ms,
+    (SELECT count() FROM parked) AS parked, (SELECT count() FROM alarms) AS alarms
+FROM decisions
+"""
+
+
+def _view(story: Story, running: Installation) -> Table:
+    table = Table(show_header=False, box=None)
+    elapsed_s = max(time.monotonic() - story.started, 1.0)
+    sent = story.sent.events
+    table.add_row("events in", f"{sent:,}   {sent / elapsed_s:,.0f} a second")
+    status = status_of(running.url("scoring"))
+    lag = "the worker is starting" if status is None else f"lag {sum(status['lag'].values()):,}"
+    try:
+        (now,) = running.door.query(_NOW).to_pylist()
+    except (StoreUnavailable, StoreRefused) as error:
+        table.add_row("clickhouse", f"does not answer: {error}")
+    else:
+        table.add_row("decided", f"{now['a_second']:,.0f} a second   {lag}")
+        mix = ", ".join(f"{now[name]:,} {name}" for name in ("approved", "referred", "declined"))
+        table.add_row("", f"{mix}   {now['parked']} parked")
+        table.add_row("latency", f"p50 {now['p50_ms']} ms   p99 {now['p99_ms']} ms")
+        table.add_row("clickhouse", f"{now['rows']:,} rows   {now['alarms']} drift alarms")
+    for line in story.lines:
+        table.add_row("", line)
+    return table

@@ -1,0 +1,167 @@
+"""Everything embedded on one machine: example, release, broker and a process for each role."""
+
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from features.taiwan_default import DEFINITION
+from models.prepare import LABEL, Prepared, prepare
+from models.train import read_labelled, train
+from sinks.store import SqlDoor
+from stream.app import ROLES, Role
+from stream.brokers import MockBroker
+from stream.reading import status_of
+from stream.settings import Settings, read_settings
+from stream.supervisor import RoleProcess, stop_all
+
+_READY_SECONDS = 60.0
+_LOOK_SECONDS = 0.1
+
+
+class NotReady(Exception):
+    """A role did not get ready in time; says which, and where its log is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What runs: the example's files, and each role's settings and process."""
+
+    folder: Path
+    prepared: Prepared
+    settings: Mapping[Role, Settings]
+    processes: Mapping[Role, RoleProcess]
+
+    def url(self, role: Role) -> str:
+        """Give the address of a role's status service."""
+        return f"http://127.0.0.1:{self.settings[role].status.port}"
+
+    @property
+    def door(self) -> SqlDoor:
+        """The store, asked through the sink that hosts it."""
+        return SqlDoor(self.url("sink"))
+
+    def look_after(self) -> None:
+        """Start again what has ended."""
+        for process in self.processes.values():
+            process.look_after()
+
+
+@contextmanager
+def installed(
+    console: Console,
+    example: Path,
+    folder: Path,
+    roles: Sequence[Role] = ROLES,
+    *,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Installation]:
+    """
+    Prepare, train and start everything in `folder`, which is emptied first; stop it at the end.
+
+    `settings` come before those of an embedded installation. Raises NotReady.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    folder = folder.resolve()
+    with ExitStack() as stack:
+        with _steps(console) as step:
+            step("starting the broker")
+            broker = stack.enter_context(MockBroker())
+            step("splitting 30,000 real clients into table, training and applications")
+            prepared = prepare(example, folder / "data")
+            step("training a release")
+            _train(prepared, folder / "releases")
+            step("starting " + ", ".join(roles))
+            common = {
+                **_embedded(folder, prepared, broker.bootstrap_servers),
+                **(settings or {}),
+            }
+            of_role = _with_ports(common, roles)
+            processes = {
+                role: RoleProcess(of_role[role], role, folder / f"{role}.log") for role in roles
+            }
+            stack.callback(stop_all, list(processes.values()))
+            running = Installation(folder, prepared, of_role, processes)
+            for process in processes.values():
+                process.start()
+            _await_ready(running)
+        yield running
+
+
+def _train(prepared: Prepared, releases: Path) -> None:
+    training, calibration = (
+        read_labelled(path, DEFINITION.schema, LABEL)
+        for path in (prepared.training, prepared.calibration)
+    )
+    train(training, calibration, DEFINITION.schema, DEFINITION.name, releases)
+
+
+def _embedded(folder: Path, prepared: Prepared, servers: str) -> dict[str, str]:
+    return {
+        "release": str(folder / "releases"),
+        "features": str(prepared.features),
+        "kafka.bootstrap_servers": servers,
+        "kafka.session_timeout": "6",
+        # The mock broker gives one produced batch a fetch, and wakes no fetch that waits.
+        "kafka.fetch_max_wait_ms": "10",
+        "store.url": f"chdb://{folder / 'chdb'}",
+        "monitor.checkpoint": str(folder / "monitor.checkpoint"),
+        "monitor.reports": str(folder / "reports"),
+    }
+
+
+def _with_ports(common: Mapping[str, str], roles: Sequence[Role]) -> dict[Role, Settings]:
+    ports = dict(zip(roles, _free_ports(len(roles)), strict=True))
+    doors = {"store.door": f"http://127.0.0.1:{ports['sink']}"} if "sink" in ports else {}
+    return {
+        role: read_settings({**common, **doors, "status.port": str(port)})
+        for role, port in ports.items()
+    }
+
+
+def _await_ready(running: Installation) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    waiting = set(running.processes)
+    while waiting:
+        for role in list(waiting):
+            status = status_of(running.url(role))
+            if status is not None and not status["not_ready"]:
+                waiting.remove(role)
+        if waiting and time.monotonic() > deadline:
+            msg = (
+                f"not ready after {_READY_SECONDS:.0f} s: {', '.join(sorted(waiting))}; "
+                f"see {running.folder}/*.log"
+            )
+            raise NotReady(msg)
+        time.sleep(_LOOK_SECONDS)
+
+
+@contextmanager
+def _steps(console: Console) -> Iterator[Any]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        tasks: list[Any] = []
+
+        def step(text: str) -> None:
+            if tasks:
+                progress.update(tasks[-1], total=1, completed=1)
+            tasks.append(progress.add_task(text, total=None))
+
+        yield step
+        progress.update(tasks[-1], total=1, completed=1)
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
