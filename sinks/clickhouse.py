@@ -14,7 +14,8 @@ from sinks.parked import ParkedEvent, parked_table
 from sinks.store import Store, StoreUnavailable
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 15.0
-_DEADLINE_S = 60.0
+# Above the driver's own time-out, below what the watchdog takes for a stall.
+_DEADLINE_S = 45.0
 # The same rows make the same token, in whatever order they came.
 _ORIGIN = [
     ("origin_topic", "ascending"),

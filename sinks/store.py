@@ -21,6 +21,7 @@ _TRANSIENT = frozenset(
     | {425, 439, 999}
 )
 _READER_SECONDS = 20
+_LONGEST_SECONDS = 30
 # The limits must be sent before `readonly`, which forbids any further change. A result above the
 # limit is an error: one that is cut would be taken for the whole.
 READ_ONLY = {
@@ -146,7 +147,7 @@ class SqlDoor:
                 self.url + SQL_PATH,
                 content=sql.encode(),
                 headers={"content-type": "text/plain"},
-                timeout=TIMEOUT_SECONDS * 3,
+                timeout=_LONGEST_SECONDS,
             )
         except httpx.TransportError as error:
             msg = f"no answer from {self.url}: {error}"
@@ -217,7 +218,7 @@ def open_store(
                 password=password,
                 connect_timeout=TIMEOUT_SECONDS,
                 # The server speaks first where a reader's query takes too long.
-                send_receive_timeout=TIMEOUT_SECONDS + (_READER_SECONDS if read_only else 0),
+                send_receive_timeout=_LONGEST_SECONDS,
                 query_retries=0,
                 autogenerate_session_id=False,
             )

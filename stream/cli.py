@@ -276,13 +276,25 @@ def drift(*, as_json: Json = False, assign: SetOptions = None) -> None:
 @app.command()
 def report(
     hours: Annotated[int, typer.Option(min=1, help="How far back to look.")] = 24,
+    every: Annotated[
+        float | None, typer.Option(min=1, help="Draw it again after so many minutes, for ever.")
+    ] = None,
     assign: SetOptions = None,
 ) -> None:
     """Draw recent decisions against the release's reference, as HTML and JSON."""
+    from datetime import timedelta
+
+    from stream.logs import configure_logging
     from stream.reporting import report as draw
+    from stream.reporting import report_regularly
 
     with _errors():
-        files = draw(_settings(assign), hours)
+        settings = _settings(assign)
+        if every is not None:
+            configure_logging(as_json=settings.log_json)
+            report_regularly(settings, hours, timedelta(minutes=every))
+            return
+        files = draw(settings, hours)
         typer.echo(f"{files.html}\n{files.json}")
 
 
@@ -343,7 +355,7 @@ def _errors() -> Iterator[None]:
         module, name = type(error).__module__.split(".")[0], type(error).__name__
         if name == "SettingsInvalid":
             _fail(str(error), _BAD_SETTINGS)
-        if name in ("StoreUnavailable", "BrokerUnavailable", "KafkaConnectionError"):
+        if name in ("StoreUnavailable", "BrokerUnavailable", "KafkaUnavailable"):
             _fail(str(error), _UNREACHABLE)
         if module in ("stream", "models", "features", "scoring", "sinks", "monitoring"):
             _fail(str(error), 1)

@@ -4,10 +4,8 @@ import asyncio
 import os
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +19,8 @@ from stream.publisher import Publisher
 from stream.reading import status_of
 from stream.send import applicants_of
 from stream.simulate import Attributes, Sent, Simulator, send_at_rate
-from stream.summary import await_settled, draw_report, published, reconcile, summarise
+from stream.summary import await_settled, published, reconcile, summarise
+from stream.supervisor import Command, told_to_stop
 
 BAD_SHARE = 0.01
 DOLLARS = 32.0  # New Taiwan dollars in a US dollar, September 2005
@@ -48,9 +47,7 @@ class Story:
 def run_up(example: Path, folder: Path) -> int:
     """Run everything embedded until Ctrl-C or SIGTERM; give 0."""
     console = Console()
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = told_to_stop()
     with installed(console, example, folder) as running:
         _introduce(console, running)
         servers = running.settings["scoring"].kafka.bootstrap_servers
@@ -70,16 +67,25 @@ def run_demo(
     with installed(console, example, folder) as running:
         _introduce(console, running)
         story = Story()
-        asyncio.run(_stream(console, story, running, seconds, rate, drift=drift, kill=kill))
+        report = Command(
+            running.settings["sink"], "report", ["report", "--hours", "1"], running.report_log
+        )
+        asyncio.run(_stream(console, story, running, report, seconds, rate, drift=drift, kill=kill))
         await_settled(running.door, story.sent.events)
-        with ThreadPoolExecutor(1) as pool:
-            drawing = pool.submit(draw_report, running)
-            found = published(running.settings["scoring"].kafka)
-            result = reconcile(story.sent.events, found, running.door)
-            summarise(console, running.door, running.prepared, found.decisions, result)
-            console.print(f"  {drawing.result()}", highlight=False, soft_wrap=True)
+        found = published(running.settings["scoring"].kafka)
+        result = reconcile(story.sent.events, found, running.door)
+        summarise(console, running.door, running.prepared, found.decisions, result)
+        _print_report(console, running, report)
     _try_next(console, running)
     return 0 if result.good else 1
+
+
+def _print_report(console: Console, running: Installation, report: Command) -> None:
+    with console.status("drawing the drift report"):
+        code = report.wait()
+    said = running.report_log.read_text().splitlines() or [f"exit code {code}"]
+    line = f"drift report: {said[0]}" if code == 0 else f"no drift report: {said[-1]}"
+    console.print(f"  {line}", highlight=False, soft_wrap=True)
 
 
 def _introduce(console: Console, running: Installation) -> None:
@@ -110,6 +116,7 @@ async def _stream(
     console: Console,
     story: Story,
     running: Installation,
+    report: Command,
     seconds: float,
     rate: float,
     *,
@@ -128,6 +135,7 @@ async def _stream(
             story.tell("one attribute changes: every second LIMIT_BAL now comes in US dollars")
             simulator.change = _in_us_dollars()
         await asyncio.sleep(seconds * (_KILL_AT - _DRIFT_AT))
+        report.start()  # it takes its time: beside the worker's restart, not after all
         if kill:
             pid = running.processes["scoring"].pid
             story.tell(f"kill -9 of the scoring worker (process {pid})")

@@ -5,8 +5,6 @@ import platform
 import shutil
 from collections.abc import Callable
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from features.snapshot import load_snapshot
@@ -15,8 +13,7 @@ from sinks.store import StoreRefused, StoreUnavailable
 from stream.composition import release_folder
 from stream.reading import ask
 from stream.settings import Settings
-
-_KAFKA_SECONDS = 5.0
+from stream.topics import describe_topics
 
 
 def examine(settings: Settings) -> int:
@@ -59,21 +56,8 @@ def _table(settings: Settings) -> str:
 
 
 def _kafka(settings: Settings) -> str:
-    async def topics() -> set[str]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
-        try:
-            await admin.start()
-            return set(await admin.list_topics())
-        finally:
-            await admin.close()
-
-    try:
-        there = asyncio.run(asyncio.wait_for(topics(), _KAFKA_SECONDS))
-    except (KafkaError, TimeoutError, OSError) as error:
-        servers = settings.kafka.bootstrap_servers
-        msg = f"no broker at {servers} ({error}); set CREDITSTREAM_KAFKA__BOOTSTRAP_SERVERS"
-        raise ConnectionError(msg) from None
-    return f"{len(there)} topics at {settings.kafka.bootstrap_servers}"
+    servers = settings.kafka.bootstrap_servers
+    return f"{len(asyncio.run(describe_topics(servers)))} topics at {servers}"
 
 
 def _store(settings: Settings) -> str:

@@ -39,6 +39,11 @@ class Installation:
     settings: Mapping[Role, Settings]
     processes: Mapping[Role, RoleProcess]
 
+    @property
+    def report_log(self) -> Path:
+        """Give the file of what the drift report's process says."""
+        return self.folder / "report.log"
+
     def url(self, role: Role) -> str:
         """Give the address of a role's status service."""
         return f"http://127.0.0.1:{self.settings[role].status.port}"

@@ -1,17 +1,22 @@
 """The batch drift report: a release's reference against recent decisions of ClickHouse."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import structlog
 from numpy.typing import NDArray
 
-from models.release import Release, load_release
-from monitoring.report import ReportFiles, ReportRefused, run_report
+from models.release import Release, ReleaseRefused, load_release
+from monitoring.report import ReportFailed, ReportFiles, ReportRefused, run_report
+from sinks.store import StoreRefused, StoreUnavailable
 from stream.composition import release_folder
 from stream.reading import ask
 from stream.settings import Settings
+from stream.supervisor import told_to_stop
+
+logger = structlog.get_logger(__name__)
 
 _ROWS = 20_000
 _RECENT = """
@@ -37,6 +42,26 @@ def report(settings: Settings, hours: int) -> ReportFiles:
     values = column.flatten().to_numpy().reshape(len(column), -1)
     folder: Path = settings.monitor.reports
     return run_report(reference, _frame(values, release), folder, datetime.now(UTC).date())
+
+
+def report_regularly(settings: Settings, hours: int, every: timedelta) -> None:
+    """Draw the report again and again until told to stop; what hinders one is logged."""
+    stopping = told_to_stop()
+    while True:
+        try:
+            files = report(settings, hours)
+        except (
+            ReportRefused,
+            ReportFailed,
+            ReleaseRefused,
+            StoreUnavailable,
+            StoreRefused,
+        ) as error:
+            logger.warning("report.not_drawn", cause=str(error))
+        else:
+            logger.info("report.drawn", html=str(files.html))
+        if stopping.wait(every.total_seconds()):
+            return
 
 
 def _frame(features: NDArray[np.float32], release: Release) -> pd.DataFrame:

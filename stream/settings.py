@@ -31,6 +31,9 @@ class KafkaSettings(_Section):
     parked: str = "credit.parked.v1"
     alarms: str = "credit.alarms.v1"
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 4
+    replication: Annotated[int, Field(ge=1, le=32)] = Field(
+        1, description="Copies of each topic that `init` creates; 3 in production."
+    )
     max_poll_records: Annotated[int, Field(ge=1, le=100_000)] = 2_000
     fetch_max_wait_ms: Annotated[int, Field(ge=1, le=100)] = Field(
         100, description="How long the broker may hold a fetch; 10 suits the mock broker."
@@ -97,6 +100,9 @@ class Settings(BaseSettings):
     )
     stall_seconds: Annotated[float, Field(gt=0)] = Field(
         60.0, description="No progress with lag for this long ends the process."
+    )
+    start_seconds: Annotated[float, Field(ge=0)] = Field(
+        60.0, description="How long a worker waits at start for Kafka and ClickHouse."
     )
     log_json: bool | None = Field(None, description="JSON lines; default: where no terminal is.")
     kafka: KafkaSettings = KafkaSettings()

@@ -1,6 +1,6 @@
 """The sink's agents: ledger, parked events and alarms from their topics into ClickHouse."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
 
 import structlog
@@ -21,25 +21,36 @@ _POLLS_TOGETHER = 32
 logger = structlog.get_logger(__name__)
 
 
-def sink_agent(table: str, insert: Callable[[Sequence[Poll]], int], metrics: Metrics) -> Agent:
+def sink_agent(
+    table: str,
+    insert: Callable[[Sequence[Poll]], int],
+    metrics: Metrics,
+    waiting: MutableMapping[str, str],
+) -> Agent:
     """
     Make an agent that inserts whole polls, all that wait in one block, and then finishes them.
 
-    While ClickHouse is away it waits and its partitions stay where they are; nothing else waits
-    for it. What ClickHouse refuses for good ends the process aloud, uncommitted.
+    While ClickHouse is away it waits, `waiting` says by table for what, and its partitions stay
+    where they are; nothing else waits for it. What ClickHouse refuses for good ends the process
+    aloud, uncommitted.
     """
     rows = metrics.sink_rows.labels(table=table)
     retries = metrics.sink_retries.labels(table=table)
 
-    def on_retry(away: StoreUnavailable, pause_s: float) -> None:
-        retries.inc()
-        logger.warning("sink.waiting", table=table, pause_s=round(pause_s, 2), cause=str(away))
-
     async def write_block(taken: Sequence[PollInFlight]) -> None:
         polls = [poll.poll for poll in taken]
         metrics.batch_events.observe(sum(map(len, polls)))
+
+        def on_retry(away: StoreUnavailable, pause_s: float) -> None:
+            retries.inc()
+            waiting[table] = str(away)
+            for poll in taken:
+                poll.wait(pause_s)
+            logger.warning("sink.waiting", table=table, pause_s=round(pause_s, 2), cause=str(away))
+
         with metrics.stage("insert"):
             rows.inc(await until_accepted(partial(insert, polls), on_retry))
+        waiting.pop(table, None)
         for poll in taken:
             poll.finish()
 

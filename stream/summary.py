@@ -13,13 +13,10 @@ from rich.table import Table
 
 from models.evaluate import evaluate
 from models.prepare import KEY, LABEL, Prepared
-from monitoring.report import ReportFailed, ReportRefused
 from scoring.decision import OUTCOMES, Decision
 from sinks.parked import parse
 from sinks.store import SqlDoor, StoreRefused, StoreUnavailable
-from stream.installation import Installation
 from stream.reading import records_of, rows_table
-from stream.reporting import report
 from stream.settings import KafkaSettings
 
 _STILL_SECONDS = 30.0
@@ -116,15 +113,6 @@ def reconcile(sent: int, found: Published, door: SqlDoor) -> Reconciliation:
         rows=stored["rows"],
         rows_parked=stored["parked"],
     )
-
-
-def draw_report(running: Installation) -> str:
-    """Draw the drift report; say where it is, or why there is none."""
-    try:
-        files = report(running.settings["sink"], hours=1)
-    except (ReportRefused, ReportFailed, StoreUnavailable, StoreRefused) as error:
-        return f"no drift report: {error}"
-    return f"drift report: {files.html}"
 
 
 def summarise(

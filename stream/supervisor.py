@@ -23,12 +23,15 @@ _RESTART_SECONDS = 1.0
 _STOP_SECONDS = 35.0  # the worker's own watchdog ends it after 30
 
 
-class RoleProcess:
-    """A role's process; its log goes to `log` or, without one, to standard error."""
+class Command:
+    """A creditstream command in a process; its log goes to `log`, else to standard error."""
 
-    def __init__(self, settings: Settings, role: Role, log: Path | None = None) -> None:
-        self.role = role
+    def __init__(
+        self, settings: Settings, name: str, arguments: Sequence[str], log: Path | None = None
+    ) -> None:
+        self.name = name
         self.starts = 0
+        self._arguments = arguments
         self._environment = os.environ | environment_of(settings)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -42,7 +45,7 @@ class RoleProcess:
 
     def start(self) -> None:
         """Start, or start again."""
-        command = [console_script(), "worker", "--agents", self.role, "--with-parent"]
+        command = [console_script(), *self._arguments]
         log = self._log.open("ab") if self._log else None
         try:
             self._process = subprocess.Popen(
@@ -61,7 +64,7 @@ class RoleProcess:
             self._ended_at = 0.0
         elif not self._ended_at:
             self._ended_at = time.monotonic()
-            logger.warning("supervisor.ended", role=self.role, exit_code=code)
+            logger.warning("supervisor.ended", name=self.name, exit_code=code)
         elif time.monotonic() - self._ended_at > _RESTART_SECONDS:
             self._ended_at = 0.0
             self.start()
@@ -82,15 +85,16 @@ class RoleProcess:
             return self._process.wait()
 
 
+class RoleProcess(Command):
+    """A role's process, which ends with the one that started it."""
+
+    def __init__(self, settings: Settings, role: Role, log: Path | None = None) -> None:
+        super().__init__(settings, role, ["worker", "--agents", role, "--with-parent"], log)
+
+
 def supervise(settings: Settings, roles: Sequence[Role]) -> int:
     """Run roles until a signal says stop; give 0 if all ended well, else 1."""
-    stopping = threading.Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    stopping = told_to_stop()
     processes = [RoleProcess(with_port(settings, i), role) for i, role in enumerate(roles)]
     for process in processes:
         process.start()
@@ -100,7 +104,19 @@ def supervise(settings: Settings, roles: Sequence[Role]) -> int:
     return stop_all(processes)
 
 
-def stop_all(processes: Sequence[RoleProcess]) -> int:
+def told_to_stop() -> threading.Event:
+    """Give an event that SIGTERM and Ctrl-C set from now on."""
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return stopping
+
+
+def stop_all(processes: Sequence[Command]) -> int:
     """Stop processes side by side; give 0 if all ended well, else 1."""
     for process in processes:
         process.stop()

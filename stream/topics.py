@@ -1,11 +1,58 @@
 """Topics, created where they are missing."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from stream.app import Role
 from stream.settings import KafkaSettings
+
+_ASK_SECONDS = 5.0
+_VARIABLE = "CREDITSTREAM_KAFKA__BOOTSTRAP_SERVERS"
+
+
+class KafkaUnavailable(Exception):
+    """No broker answers, or topics are missing there; says which, and what to do."""
+
+
+def inputs_of(kafka: KafkaSettings, role: Role) -> list[str]:
+    """Give the topics that a role reads."""
+    topics = {
+        "scoring": [kafka.applications],
+        "sink": [kafka.ledger, kafka.parked, kafka.alarms],
+        "monitor": [kafka.ledger],
+    }
+    return topics[role]
+
+
+async def describe_topics(
+    bootstrap_servers: str, topics: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Ask for topics' metadata, by default of all; raises KafkaUnavailable."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    try:
+        async with asyncio.timeout(_ASK_SECONDS):
+            await admin.start()
+            found: list[dict[str, Any]] = await admin.describe_topics(topics and list(topics))
+            return found
+    except (KafkaError, TimeoutError, OSError) as error:
+        cause = str(error) or type(error).__name__
+        msg = f"no broker at {bootstrap_servers} ({cause}); set {_VARIABLE}"
+        raise KafkaUnavailable(msg) from None
+    finally:
+        await admin.close()
+
+
+async def check_topics(kafka: KafkaSettings, topics: Sequence[str]) -> None:
+    """See that topics are there, or are made by being asked for; raises KafkaUnavailable."""
+    described = await describe_topics(kafka.bootstrap_servers, topics)
+    missing = [topic["topic"] for topic in described if topic["error_code"] != 0]
+    if missing:
+        msg = f"not at {kafka.bootstrap_servers}: {', '.join(missing)}; run `creditstream init`"
+        raise KafkaUnavailable(msg)
 
 
 async def ensure_topics(
@@ -47,8 +94,8 @@ async def ensure_topics(
     return created
 
 
-async def create_topics(kafka: KafkaSettings, replication: int = 1) -> list[str]:
+async def create_topics(kafka: KafkaSettings) -> list[str]:
     """Create creditstream's topics with alike partitions; see `ensure_topics`."""
     names = [kafka.applications, kafka.decisions, kafka.ledger, kafka.parked, kafka.alarms]
     wanted = dict.fromkeys(names, kafka.partitions)
-    return await ensure_topics(kafka.bootstrap_servers, wanted, replication=replication)
+    return await ensure_topics(kafka.bootstrap_servers, wanted, replication=kafka.replication)

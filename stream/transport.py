@@ -34,13 +34,19 @@ class PollInFlight:
     also where an agent failed or was cancelled.
     """
 
-    __slots__ = ("_on_finish", "begun", "finished", "poll")
+    __slots__ = ("_on_finish", "_on_wait", "begun", "finished", "poll")
 
-    def __init__(self, poll: Poll, on_finish: Callable[["PollInFlight"], None]) -> None:
+    def __init__(
+        self,
+        poll: Poll,
+        on_finish: Callable[["PollInFlight"], None],
+        on_wait: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self.poll = poll
         self.begun = False
         self.finished = False
         self._on_finish = on_finish
+        self._on_wait = on_wait
 
     @property
     def next_offset(self) -> int:
@@ -50,6 +56,10 @@ class PollInFlight:
     def begin(self) -> None:
         """Say that the poll is being worked on."""
         self.begun = True
+
+    def wait(self, seconds: float) -> None:
+        """Say that the poll now waits so long for a neighbour, which is no standstill."""
+        self._on_wait(seconds)
 
     def finish(self) -> None:
         """Say that all output of the poll is acknowledged."""
@@ -158,6 +168,9 @@ class PollConsumer(faust_aiokafka.Consumer):
             await asyncio.sleep(_LOOK_SECONDS)
         await self.commit_and_end_transactions()
 
+    def _on_wait(self, seconds: float) -> None:
+        self.last_progress = monotonic() + seconds
+
     def _on_finish(self, poll: PollInFlight) -> None:
         # A poll of an earlier assignment is in no queue any more and moves nothing.
         self._progress[TP(poll.poll.topic, poll.poll.partition)].advance()
@@ -211,7 +224,7 @@ class PollConsumer(faust_aiokafka.Consumer):
             await self._hand_over(tp, of_partition)
 
     async def _hand_over(self, tp: TP, records: list[Any]) -> None:
-        value = PollInFlight(_columns(tp, records), self._on_finish)
+        value = PollInFlight(_columns(tp, records), self._on_finish, self._on_wait)
         first = records[0]
         message = ConsumerMessage(
             tp.topic,

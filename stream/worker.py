@@ -1,5 +1,6 @@
 """One worker process: a role's agents on their app, with metrics, status service and watchdog."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ from monitoring.metrics import Metrics
 from monitoring.status import NotReady, SqlFailed, Status, served, status_api
 from sinks.store import ClickHouse, StoreRefused, StoreUnavailable, open_store
 from stream.app import Role, consumer_of, new_app, register
+from stream.neighbours import await_neighbour
 from stream.settings import Settings
+from stream.topics import KafkaUnavailable, check_topics, inputs_of
 from stream.watchdog import Watchdog
 
 logger = structlog.get_logger(__name__)
@@ -25,12 +28,13 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Facts:
-    """What a role adds to its status."""
+    """What a role adds to its status; `waiting` says by table what its sink waits for."""
 
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     release: str | None = None
     feature_table_rows: int | None = None
     features_as_of: str | None = None
+    waiting: dict[str, str] = field(default_factory=dict)
 
 
 class Worker(faust.Worker):
@@ -45,6 +49,13 @@ class Worker(faust.Worker):
 
 def run_worker(settings: Settings, role: Role) -> None:
     """Run a role until it is told to stop; exits the process."""
+    kafka = settings.kafka
+    await_neighbour(
+        "kafka",
+        lambda: asyncio.run(check_topics(kafka, inputs_of(kafka, role))),
+        KafkaUnavailable,
+        settings.start_seconds,
+    )
     metrics = Metrics.create()
     app = new_app(settings, role)
     facts = Facts()
@@ -52,7 +63,7 @@ def run_worker(settings: Settings, role: Role) -> None:
     if role == "scoring":
         _add_scoring(app, settings, metrics, facts)
     elif role == "sink":
-        run_sql = _add_sink(app, settings, metrics)
+        run_sql = _add_sink(app, settings, metrics, facts)
     else:
         _add_monitor(app, settings, metrics)
     _add_status(app, settings, role, metrics, facts, run_sql)
@@ -81,21 +92,26 @@ def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Fa
 
 
 def _add_sink(
-    app: faust.App, settings: Settings, metrics: Metrics
+    app: faust.App, settings: Settings, metrics: Metrics, facts: Facts
 ) -> Callable[[str], bytes] | None:
     from sinks.clickhouse import ClickHouseSink
     from sinks.migrations import migrate
     from stream.sink_agent import inserts, sink_agent
 
-    store = store_of(settings)
-    migrate(store)
+    def ready() -> ClickHouse:
+        store = store_of(settings)
+        migrate(store)
+        return store
+
+    store = await_neighbour("clickhouse", ready, StoreUnavailable, settings.start_seconds)
     topics = {
         "decision_ledger": settings.kafka.ledger,
         "parked_events": settings.kafka.parked,
         "drift_alarms": settings.kafka.alarms,
     }
     for table, insert in inserts(ClickHouseSink(store)).items():
-        register(app, topics[table], f"write_{table}", sink_agent(table, insert, metrics))
+        agent = sink_agent(table, insert, metrics, facts.waiting)
+        register(app, topics[table], f"write_{table}", agent)
     if not settings.store.url.startswith("chdb://"):
         return None  # a server has a door of its own, with users and rights
     reader = store_of(settings, read_only=True)
@@ -182,7 +198,7 @@ def _status(
     app: faust.App, settings: Settings, role: Role, metrics: Metrics, facts: Facts
 ) -> Status:
     consumer = consumer_of(app)
-    still_s = monotonic() - consumer.last_progress
+    still_s = max(0.0, monotonic() - consumer.last_progress)
     not_ready = []
     try:
         assigned = consumer.assignment()
@@ -192,6 +208,9 @@ def _status(
         not_ready.append(NotReady(check="kafka", detail=str(error)))
     if not assigned and not not_ready:
         not_ready.append(NotReady(check="kafka", detail="no partition is assigned yet"))
+    not_ready += [
+        NotReady(check=f"clickhouse {table}", detail=why) for table, why in facts.waiting.items()
+    ]
     counters = {
         sample.name + "".join(f" {value}" for value in sample.labels.values()): sample.value
         for family in metrics.registry.collect()

@@ -25,6 +25,7 @@ from tests.e2e.installation import (
 )
 
 EVENTS = 5_000
+STALL_S = 4.0
 
 
 @pytest.fixture
@@ -66,15 +67,19 @@ def test_decisions_go_on_while_the_server_is_dead_and_all_are_there_once_in_the_
     served: Settings, store: ClickHouse, chdb_server: ChdbServer, prepared: Prepared
 ) -> None:
     records = applications(prepared, EVENTS)
+    patient = served.model_copy(update={"stall_seconds": STALL_S})
 
-    with installed(served, "scoring", "sink") as (scoring, sink):
+    with installed(patient, "scoring", "sink") as (scoring, sink):
         processes = [scoring.process, sink.process]
         asyncio.run(send(served.kafka, records[: EVENTS // 2]))
         wait_for(store, DISTINCT, EVENTS // 10, processes)
         chdb_server.kill()
         asyncio.run(send(served.kafka, records[EVENTS // 2 :]))
         wait_until_counted(scoring, "creditstream_decisions_total", EVENTS)
-        wait_until_counted(sink, "creditstream_sink_retries_total", 3)
+        # Its pauses have grown past what the watchdog takes for a stall.
+        wait_until_counted(sink, "creditstream_sink_retries_total", 6)
+        reasons = httpx.get(f"{sink.url}/readyz").json()["reasons"]
+        assert [reason["check"] for reason in reasons] == ["clickhouse decision_ledger"]
         assert count(store, DISTINCT) == -1
         chdb_server.start()
         wait_for(store, DISTINCT, EVENTS, processes)

@@ -1,4 +1,5 @@
 import asyncio
+from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
@@ -126,3 +127,45 @@ def test_a_poll_of_an_earlier_assignment_moves_nothing() -> None:
     old.finish()
 
     assert progress.committable is None
+
+
+class Leaving(PollConsumer):
+    """The consumer where it is about to give its partitions back."""
+
+    def __init__(self, *polls: PollInFlight) -> None:
+        self._progress = {PARTITION: PartitionProgress(deque(polls))}  # type: ignore[assignment]
+        self.log: Any = SimpleNamespace(warning=lambda *_: None)
+        self.committed = False
+
+    async def commit_and_end_transactions(self) -> None:
+        self.committed = True
+
+
+def in_flight(*, begun: bool) -> PollInFlight:
+    poll = PollInFlight(Poll("applications", 0, [0], [0], [None], [b""], [[]]), lambda _: None)
+    poll.begun = begun
+    return poll
+
+
+async def test_a_partition_is_given_back_when_what_was_begun_is_finished() -> None:
+    begun = in_flight(begun=True)
+    consumer = Leaving(begun, in_flight(begun=False))
+
+    leaving = asyncio.create_task(consumer.wait_empty())
+    await asyncio.sleep(0.05)
+    assert not leaving.done()
+    begun.finish()
+
+    await asyncio.wait_for(leaving, 1.0)
+    assert consumer.committed
+
+
+async def test_a_poll_that_is_never_finished_holds_a_partition_for_a_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stream.transport.DRAIN_SECONDS", 0.05)
+    consumer = Leaving(in_flight(begun=True))
+
+    await asyncio.wait_for(consumer.wait_empty(), 1.0)
+
+    assert consumer.committed

@@ -1,0 +1,84 @@
+"""A worker's start, without the neighbours that it cannot do without."""
+
+import asyncio
+import subprocess
+import uuid
+
+import pytest
+
+from sinks.store import StoreUnavailable
+from stream.neighbours import await_neighbour
+from stream.settings import KafkaSettings
+from stream.supervisor import console_script
+from stream.topics import KafkaUnavailable, check_topics, create_topics, ensure_topics
+
+NOBODY = "127.0.0.1:1"
+
+
+def kafka_at(servers: str) -> KafkaSettings:
+    name = uuid.uuid4().hex[:8]
+    return KafkaSettings(
+        bootstrap_servers=servers,
+        applications=f"applications.{name}",
+        decisions=f"decisions.{name}",
+        ledger=f"ledger.{name}",
+        parked=f"parked.{name}",
+        alarms=f"alarms.{name}",
+        partitions=2,
+    )
+
+
+def test_a_worker_without_a_broker_says_so_and_which_setting_names_it() -> None:
+    settings = ["--set", f"kafka.bootstrap_servers={NOBODY}", "--set", "start_seconds=0.5"]
+
+    ended = subprocess.run(
+        [console_script(), "worker", "--agents", "monitor", *settings],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode == 69
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"error: no broker at {NOBODY}")
+    assert "CREDITSTREAM_KAFKA__BOOTSTRAP_SERVERS" in last
+    assert "worker.waiting" in ended.stderr
+
+
+@pytest.mark.real_broker
+def test_a_topic_that_is_not_there_is_named_until_init_makes_it(real_broker: str) -> None:
+    kafka = kafka_at(real_broker)
+    others = [kafka.applications, kafka.ledger]
+    asyncio.run(ensure_topics(real_broker, {kafka.applications: 1}))
+
+    with pytest.raises(KafkaUnavailable, match=f"{kafka.ledger}; run `creditstream init`") as error:
+        asyncio.run(check_topics(kafka, others))
+    assert kafka.applications not in str(error.value)
+
+    created = asyncio.run(create_topics(kafka))
+    assert sorted(created) == sorted([kafka.decisions, kafka.ledger, kafka.parked, kafka.alarms])
+    asyncio.run(check_topics(kafka, others))
+
+
+def test_a_topic_at_the_mock_broker_appears_when_asked_for(mock_broker: str) -> None:
+    kafka = kafka_at(mock_broker)
+
+    def attempt() -> None:
+        asyncio.run(check_topics(kafka, [kafka.applications]))
+
+    await_neighbour("kafka", attempt, KafkaUnavailable, seconds=10)
+
+
+def test_a_neighbour_that_comes_back_is_waited_for() -> None:
+    tried = 0
+
+    def attempt() -> int:
+        nonlocal tried
+        tried += 1
+        if tried < 3:
+            msg = "away"
+            raise StoreUnavailable(msg)
+        return tried
+
+    assert await_neighbour("clickhouse", attempt, StoreUnavailable, seconds=10) == 3
