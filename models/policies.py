@@ -45,6 +45,7 @@ def _monthly(*names: str) -> list[str]:
     return [f"{name}_{month}" for name in names for month in _MONTHS]
 
 
+# A text names a direction only where the features' monotone constraints hold the model to it.
 _REASONS: dict[str, list[tuple[str, str, Sequence[str]]]] = {
     "taiwan_default": [
         (
@@ -75,12 +76,12 @@ _REASONS: dict[str, list[tuple[str, str, Sequence[str]]]] = {
         ),
         (
             "R03",
-            "A large part of the credit limit is used.",
+            "How much of the credit limit is used.",
             ["utilisation_mean", "utilisation_max", "headroom", *_monthly("utilisation")],
         ),
         (
             "R04",
-            "The balance has grown.",
+            "How the balance has changed.",
             ["utilisation_trend", *_monthly("bill_change")[:5]],
         ),
         (
@@ -106,10 +107,10 @@ _REASONS: dict[str, list[tuple[str, str, Sequence[str]]]] = {
             ],
         ),
         ("R07", "The credit limit granted so far is low.", ["limit", "limit_per_age"]),
-        ("R08", "The balances owed are high.", ["bill_mean", "bill_max", *_monthly("bill")]),
+        ("R08", "The level of the balances owed.", ["bill_mean", "bill_max", *_monthly("bill")]),
         (
             "R09",
-            "The account is used irregularly.",
+            "How the account has been used.",
             ["months_not_used", "months_paid_in_full", "months_revolving"],
         ),
         ("R10", "The level of education that the application gives.", ["education"]),

@@ -13,6 +13,7 @@ from features.definition import Attribute
 from features.whole_file import whole_file
 from models.release import Release
 from scoring.decision import BANDS, OUTCOMES
+from scoring.judge import judge
 
 _DECIDED = ("default_probability", "score", "outcome", "risk_band", "release")
 
@@ -98,15 +99,15 @@ def score_file(path: Path, release: Release, out: Path, key: str) -> int:
         raise RowsRefused(msg)
     rows = read_rows(path, key)
     features = features_of(rows, release, path)
-    probability = release.scorer.default_probability(features)
-    outcomes = release.policy.outcomes(probability, np.zeros(len(features), dtype=bool), features)
+    known = np.zeros(len(features), dtype=bool)
+    verdicts = judge(release.scorer, release.policy, features, known, explain=False)
     decided = pa.table(
         {
             key: rows[key],
-            "default_probability": probability,
-            "score": release.policy.scorecard.points(probability),
-            "outcome": np.array(OUTCOMES)[outcomes],
-            "risk_band": np.array(BANDS)[release.policy.bands(probability)],
+            "default_probability": verdicts.default_probability,
+            "score": verdicts.scores,
+            "outcome": np.array(OUTCOMES)[verdicts.outcomes],
+            "risk_band": np.array(BANDS)[verdicts.bands],
             "release": pa.repeat(release.id, len(features)),
         }
     )

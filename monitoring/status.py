@@ -30,7 +30,11 @@ class NotReady(BaseModel):
 
 
 class Status(BaseModel):
-    """What a process says of itself; `lag` is in records, by topic/partition."""
+    """
+    What a process says of itself; `lag` is in records, by topic/partition.
+
+    `refused` says why the release or feature table that now lies there was not taken over.
+    """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -41,6 +45,7 @@ class Status(BaseModel):
     release: str | None = None
     feature_table_rows: int | None = None
     features_as_of: str | None = None
+    refused: str = ""
     lag: dict[str, int] = {}
     counters: dict[str, float] = {}
     seconds_since_progress: float = 0.0

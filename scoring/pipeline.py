@@ -1,38 +1,23 @@
 """A poll's records to decisions: decode, enrich, score, decide, explain; nothing else happens."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from features.definition import FeatureDefinition
 from features.table import FeatureTable
 from scoring.decision import (
     FEATURE_SOURCES,
     MISSING_SOURCE,
-    OUTCOMES,
     DecisionBatch,
-    Reason,
     decision_id,
 )
 from scoring.decode import ApplicationDecoder, EventLimits, Rejection
 from scoring.enrich import enrich
 from scoring.errors import SchemaMismatch
+from scoring.judge import Scorer, judge
 from scoring.policy import Policy
 from scoring.poll import Poll
-
-
-class Scorer(Protocol):
-    """What turns model input into default probabilities and their explanation."""
-
-    def default_probability(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Score float32[n, features]: float64[n]."""
-        ...
-
-    def contributions(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Explain float32[n, features]: Shapley values float64[n, features + 1]."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +69,13 @@ class Pipeline:
         positions = np.array(decoded.positions, dtype=np.intp)
         submitted_at_us = np.array(decoded.submitted_at_us, dtype=np.int64)
         enriched = enrich(decoded.applications, submitted_at_us, self.table, self.definition)
-        verdicts = self.judge(enriched.features, enriched.sources == MISSING_SOURCE)
+        verdicts = judge(
+            self._scorer,
+            self._policy,
+            enriched.features,
+            enriched.sources == MISSING_SOURCE,
+            explain=self._explain,
+        )
         sources = [envelope.source for envelope in decoded.envelopes]
         event_ids = [application.event_id for application in decoded.applications]
         batch = DecisionBatch(
@@ -117,54 +108,6 @@ class Pipeline:
             traceparents=[envelope.traceparent for envelope in decoded.envelopes],
         )
         return Decided(batch, decoded.rejections, decoded.unknown_fields)
-
-    def judge(self, features: NDArray[np.float32], missing: NDArray[np.bool_]) -> "Verdicts":
-        """
-        Score and decide rows of features: float32[n, features] and bool[n].
-
-        The same for an event and for a row of a file, so that offline equals served.
-        """
-        probability = np.full(len(features), np.nan)
-        if not missing.all():
-            probability[~missing] = self._scorer.default_probability(features[~missing])
-        outcomes = self._policy.outcomes(probability, missing, features)
-        return Verdicts(
-            outcomes=outcomes,
-            default_probability=probability,
-            scores=self._policy.scorecard.points(probability),
-            bands=self._policy.bands(probability),
-            reasons=self._reasons(features, outcomes, missing),
-        )
-
-    def _reasons(
-        self,
-        features: NDArray[np.float32],
-        outcomes: NDArray[np.uint8],
-        missing: NDArray[np.bool_],
-    ) -> list[tuple[Reason, ...]]:
-        reasons: list[tuple[Reason, ...]] = [()] * len(features)
-        adverse = np.flatnonzero(outcomes != OUTCOMES.index("approve"))
-        scored = adverse[~missing[adverse]]
-        contributions = np.zeros((len(scored), len(self.definition.schema.names) + 1))
-        if self._explain and scored.size:
-            contributions = self._scorer.contributions(features[scored])
-        for row in adverse[missing[adverse]].tolist():
-            reasons[row] = self._policy.reasons_without_features()
-        explained = self._policy.reasons(features[scored], contributions)
-        for row, of_row in zip(scored.tolist(), explained, strict=True):
-            reasons[row] = of_row
-        return reasons
-
-
-@dataclass(frozen=True, slots=True)
-class Verdicts:
-    """What was decided on n rows of features; the columns are those of DecisionBatch."""
-
-    outcomes: NDArray[np.uint8]
-    default_probability: NDArray[np.float64]
-    scores: NDArray[np.int32]
-    bands: NDArray[np.uint8]
-    reasons: list[tuple[Reason, ...]]
 
 
 def source_share(batch: DecisionBatch) -> dict[str, int]:

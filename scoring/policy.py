@@ -178,6 +178,13 @@ class Policy:
         text = self._texts[at]
         return Reason(text.code, self._names[index], float(contributions[index]), text.text)
 
+    def text_of(self, code: str) -> str:
+        """Give the words of a reason code; the code itself where the policy has none."""
+        words = {text.code: text.text for text in self._texts}
+        words |= {rule.code: rule.text for rule in self._document.knock_outs}
+        words |= {reason.code: reason.text for reason in self.reasons_without_features()}
+        return words.get(code, code)
+
     def reasons_without_features(self) -> tuple[Reason, ...]:
         """Say why an application without any features was not approved."""
         text = "No information about the applicant is available."

@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 release_app = typer.Typer(help="Releases: what decides.", no_args_is_help=True)
 app.add_typer(release_app, name="release")
+decision_app = typer.Typer(help="Decisions, by their id.", no_args_is_help=True)
+app.add_typer(decision_app, name="decision")
 
 EXAMPLE = Path("examples/taiwan_default")
 WORK = Path(".creditstream")
@@ -249,6 +251,41 @@ def simulate(
         kafka = _settings(assign).kafka
         sent = asyncio.run(simulate_example(kafka, data, rate, count, bad_share))
         typer.echo(f"{sent.good} good and {sent.bad} bad events sent")
+
+
+@decision_app.command("show")
+def decision_show(decision_id: str, *, as_json: Json = False, assign: SetOptions = None) -> None:
+    """Show a decision with the features that it was made on."""
+    from stream.reading import print_decision
+    from stream.stored import find_decision, release_of
+
+    with _errors():
+        settings = _settings(assign)
+        stored = find_decision(settings, decision_id)
+        if as_json:
+            typer.echo(json.dumps(stored, default=str))
+        else:
+            print_decision(stored, release_of(settings, stored))
+
+
+@decision_app.command("reproduce")
+def decision_reproduce(decision_id: str, assign: SetOptions = None) -> None:
+    """Make a decision again from its stored features and its release, and compare every bit."""
+    from stream.stored import find_decision, release_of, reproduce
+
+    with _errors():
+        settings = _settings(assign)
+        stored = find_decision(settings, decision_id)
+        result = reproduce(stored, release_of(settings, stored))
+        for reason in result.reasons:
+            typer.echo(
+                f"  {reason.contribution:+.4f}  {reason.code} {reason.feature}: {reason.text}"
+            )
+        for difference in result.differences:
+            typer.echo(f"  differs: {difference}")
+        if result.differences:
+            raise typer.Exit(1)
+        typer.echo(f"{stored['outcome']} reproduced by release {stored['release']}, bit for bit")
 
 
 @app.command()

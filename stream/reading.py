@@ -6,16 +6,19 @@ import sys
 from typing import Any
 
 import httpx
+import numpy as np
 import pyarrow as pa
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from rich.console import Console
 from rich.table import Table
 
+from models.release import Release
 from sinks.store import SqlDoor, StoreUnavailable
 from stream.settings import Settings
 from stream.worker import store_of
 
 _READ_SECONDS = 60.0
+_SHOWN = 12  # features of a decision
 
 
 def ask(settings: Settings, sql: str) -> pa.Table:
@@ -87,6 +90,43 @@ def status_of(url: str) -> dict[str, Any] | None:
         return None
     found: dict[str, Any] = answer.json()
     return found
+
+
+def print_decision(stored: dict[str, Any], release: Release) -> None:
+    """Print a stored decision: what, why, and how the model's parts add up."""
+    console = Console(file=sys.stdout)
+    lines = [f"{stored['outcome']}   application {stored['application_id']}"]
+    if stored["score"] is not None:
+        probability = f"default probability {stored['default_probability']:.4%}"
+        lines.append(f"{probability}   {stored['score']} points   risk {stored['risk_band']}")
+    lines += [
+        f"{reason['contribution']:+.4f}  {release.policy.text_of(reason['code'])} "
+        f"({reason['code']}, {reason['feature']})"
+        for reason in stored["reasons"]
+    ]
+    origin = "/".join(str(stored[f"origin_{part}"]) for part in ("topic", "partition", "offset"))
+    lines += [
+        f"event {stored['event_id']} of {stored['source']}, {origin}",
+        f"submitted {stored['submitted_at']}, decided {stored['decided_at']}",
+        f"features {stored['feature_source']}, as of {stored['features_as_of']}",
+        f"release {stored['release']}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+    if not stored["features"]:
+        return
+    features = np.array([stored["features"]], dtype=np.float32)
+    *parts, mean = release.scorer.contributions(features)[0].tolist()
+    table = Table("feature", "value", "adds to the log-odds")
+    table.add_row("(mean of the model)", "", f"{mean:+.4f}")
+    strongest = sorted(range(len(parts)), key=lambda index: -abs(parts[index]))
+    for index in strongest[:_SHOWN]:
+        name, value = release.schema.names[index], stored["features"][index]
+        table.add_row(name, f"{value:g}", f"{parts[index]:+.4f}")
+    rest = strongest[_SHOWN:]
+    table.add_row(f"({len(rest)} others)", "", f"{sum(parts[index] for index in rest):+.4f}")
+    table.add_row("log-odds of default", "", f"{mean + sum(parts):+.4f}", style="bold")
+    console.print(table)
 
 
 def print_drift(settings: Settings) -> None:

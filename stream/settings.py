@@ -101,6 +101,9 @@ class Settings(BaseSettings):
     stall_seconds: Annotated[float, Field(gt=0)] = Field(
         60.0, description="No progress with lag for this long ends the process."
     )
+    swap_seconds: Annotated[float, Field(ge=0.1)] = Field(
+        5.0, description="How often a worker looks for another release or feature table."
+    )
     start_seconds: Annotated[float, Field(ge=0)] = Field(
         60.0, description="How long a worker waits at start for Kafka and ClickHouse."
     )

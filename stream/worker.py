@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faust
 import numpy as np
@@ -23,6 +23,10 @@ from stream.settings import Settings
 from stream.topics import KafkaUnavailable, check_topics, inputs_of
 from stream.watchdog import Watchdog
 
+if TYPE_CHECKING:
+    from scoring.pipeline import Pipeline
+    from stream.swap import CurrentPipeline
+
 logger = structlog.get_logger(__name__)
 
 
@@ -31,9 +35,7 @@ class Facts:
     """What a role adds to its status; `waiting` says by table what its sink waits for."""
 
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    release: str | None = None
-    feature_table_rows: int | None = None
-    features_as_of: str | None = None
+    current: "CurrentPipeline | None" = None
     waiting: dict[str, str] = field(default_factory=dict)
 
 
@@ -79,16 +81,21 @@ def run_worker(settings: Settings, role: Role) -> None:
 
 
 def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Facts) -> None:
-    from stream.composition import build_pipeline
     from stream.scoring_agent import scoring_agent
+    from stream.swap import CurrentPipeline
 
-    pipeline = build_pipeline(settings)
-    facts.release = pipeline.release
-    facts.feature_table_rows = len(pipeline.table)
-    facts.features_as_of = pipeline.table.as_of.isoformat() if pipeline.table.as_of else None
-    metrics.release_info.labels(release=pipeline.release).set(1)
-    agent = scoring_agent(settings.kafka, lambda: pipeline, metrics)
-    register(app, settings.kafka.applications, "score", agent)
+    def on_swap(pipeline: "Pipeline") -> None:
+        metrics.release_info.clear()
+        metrics.release_info.labels(release=pipeline.release).set(1)
+
+    current = facts.current = CurrentPipeline(settings, on_swap)
+    register(
+        app, settings.kafka.applications, "score", scoring_agent(settings.kafka, current, metrics)
+    )
+
+    @app.timer(settings.swap_seconds)  # type: ignore[untyped-decorator]
+    async def look_for_another() -> None:
+        await asyncio.to_thread(current.look)
 
 
 def _add_sink(
@@ -218,14 +225,17 @@ def _status(
         for sample in family.samples
     }
     alive = not (sum(lag.values()) > 0 and still_s > settings.stall_seconds)
+    pipeline = facts.current() if facts.current else None
+    as_of = pipeline.table.as_of if pipeline else None
     return Status(
         role=role,
         started_at=facts.started_at,
         alive=alive,
         not_ready=not_ready,
-        release=facts.release,
-        feature_table_rows=facts.feature_table_rows,
-        features_as_of=facts.features_as_of,
+        release=pipeline.release if pipeline else None,
+        feature_table_rows=len(pipeline.table) if pipeline else None,
+        features_as_of=as_of.isoformat() if as_of else None,
+        refused=facts.current.refused if facts.current else "",
         lag={f"{tp.topic}/{tp.partition}": number for tp, number in lag.items()},
         counters=counters,
         seconds_since_progress=still_s,

@@ -213,3 +213,12 @@ def test_each_feature_of_the_example_speaks_for_a_reason() -> None:
         ((reason,),) = policy.reasons(rows, contributions)
         assert reason.feature == name
         assert reason.code.startswith("R"), name
+
+
+def test_the_words_of_a_code_are_the_policys() -> None:
+    policy = Policy.parse(policy_text(DEFINITION.name, 0.1, 0.5), DEFINITION.schema.names)
+
+    assert policy.text_of("R01") == "Recent payments were late."
+    assert "overdue" in policy.text_of("K01")
+    assert "No information" in policy.text_of("N01")
+    assert policy.text_of("of another policy") == "of another policy"

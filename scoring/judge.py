@@ -1,0 +1,82 @@
+"""Features to verdicts: score, decide, explain; the same for an event, a file and a stored row."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoring.decision import OUTCOMES, Reason
+from scoring.policy import Policy
+
+
+class Scorer(Protocol):
+    """What turns model input into default probabilities and their explanation."""
+
+    def default_probability(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Score float32[n, features]: float64[n]."""
+        ...
+
+    def contributions(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Explain float32[n, features]: Shapley values float64[n, features + 1]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What was decided on n rows of features; the columns are those of DecisionBatch."""
+
+    outcomes: NDArray[np.uint8]
+    default_probability: NDArray[np.float64]
+    scores: NDArray[np.int32]
+    bands: NDArray[np.uint8]
+    reasons: list[tuple[Reason, ...]]
+
+
+def judge(
+    scorer: Scorer,
+    policy: Policy,
+    features: NDArray[np.float32],
+    missing: NDArray[np.bool_],
+    *,
+    explain: bool = True,
+) -> Verdicts:
+    """
+    Score and decide rows of features: float32[n, features], and bool[n] for those that have none.
+
+    A row's verdict does not depend on the rows beside it.
+    """
+    probability = np.full(len(features), np.nan)
+    if not missing.all():
+        probability[~missing] = scorer.default_probability(features[~missing])
+    outcomes = policy.outcomes(probability, missing, features)
+    return Verdicts(
+        outcomes=outcomes,
+        default_probability=probability,
+        scores=policy.scorecard.points(probability),
+        bands=policy.bands(probability),
+        reasons=_reasons(scorer, policy, features, outcomes, missing, explain=explain),
+    )
+
+
+def _reasons(
+    scorer: Scorer,
+    policy: Policy,
+    features: NDArray[np.float32],
+    outcomes: NDArray[np.uint8],
+    missing: NDArray[np.bool_],
+    *,
+    explain: bool,
+) -> list[tuple[Reason, ...]]:
+    reasons: list[tuple[Reason, ...]] = [()] * len(features)
+    adverse = np.flatnonzero(outcomes != OUTCOMES.index("approve"))
+    for row in adverse[missing[adverse]].tolist():
+        reasons[row] = policy.reasons_without_features()
+    scored = adverse[~missing[adverse]]
+    contributions = np.zeros((len(scored), features.shape[1] + 1))
+    if explain and scored.size:
+        contributions = scorer.contributions(features[scored])
+    explained = policy.reasons(features[scored], contributions)
+    for row, of_row in zip(scored.tolist(), explained, strict=True):
+        reasons[row] = of_row
+    return reasons

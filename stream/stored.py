@@ -1,0 +1,89 @@
+"""One stored decision: found by its id, shown, and made again from what was stored with it."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+
+from models.release import Release, load_release
+from scoring.decision import BANDS, OUTCOMES, Reason
+from scoring.judge import judge
+from stream.composition import release_folder
+from stream.reading import ask
+from stream.settings import Settings
+
+_FIND = """
+SELECT toString(toUUID(UUIDNumToString(decision_id))) AS decision_id, event_id, source,
+    application_id, applicant_id, submitted_at, decided_at, outcome, default_probability, score,
+    risk_band, reasons, feature_source, features_as_of, release, origin_topic, origin_partition,
+    origin_offset, features
+FROM decision_ledger FINAL
+WHERE decision_ledger.decision_id = UUIDStringToNum('{id}')
+"""
+
+
+class DecisionNotFound(Exception):
+    """No decision has that id in the store, or it is no id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """
+    A stored decision made again; `differences` says what is not the same, to the last bit.
+
+    `reasons` are those made now, also where the stream left them out.
+    """
+
+    stored: dict[str, Any]
+    reasons: tuple[Reason, ...]
+    differences: tuple[str, ...]
+
+
+def find_decision(settings: Settings, decision_id: str) -> dict[str, Any]:
+    """Find a decision's ledger row; raises DecisionNotFound and the store's errors."""
+    try:
+        identity = UUID(decision_id)
+    except ValueError:
+        msg = f"{decision_id!r} is no decision id, which is a UUID"
+        raise DecisionNotFound(msg) from None
+    rows: pa.Table = ask(settings, _FIND.format(id=identity))
+    if not len(rows):
+        msg = f"no decision has the id {identity} in {settings.store.url}"
+        raise DecisionNotFound(msg)
+    (row,) = rows.to_pylist()
+    found: dict[str, Any] = row
+    return found
+
+
+def release_of(settings: Settings, stored: dict[str, Any]) -> Release:
+    """Load the release that made a decision; raises ReleaseRefused where it is gone."""
+    return load_release(release_folder(settings.release, stored["release"]))
+
+
+def reproduce(stored: dict[str, Any], release: Release) -> Reproduction:
+    """Decide again on the features of a stored decision."""
+    names = release.schema.names
+    missing = not stored["features"]
+    features = np.full((1, len(names)), np.nan, dtype=np.float32)
+    if not missing:
+        features[0] = stored["features"]
+    verdicts = judge(release.scorer, release.policy, features, np.array([missing]))
+    (reasons,) = verdicts.reasons
+    now = {
+        "outcome": OUTCOMES[int(verdicts.outcomes[0])],
+        "default_probability": None if missing else float(verdicts.default_probability[0]),
+        "score": None if missing else int(verdicts.scores[0]),
+        "risk_band": None if missing else BANDS[int(verdicts.bands[0])],
+    }
+    differences = [
+        f"{name}: {stored[name]!r} was stored, {value!r} is made now"
+        for name, value in now.items()
+        if stored[name] != value
+    ]
+    made = [{"code": r.code, "feature": r.feature, "contribution": r.contribution} for r in reasons]
+    # Where reasons are left to be asked for, the stream stored none but those of broken rules.
+    if stored["reasons"] != made and any(r["contribution"] for r in stored["reasons"]):
+        differences.append(f"reasons: {stored['reasons']} were stored, {made} are made now")
+    return Reproduction(stored, reasons, tuple(differences))
