@@ -7,7 +7,14 @@ from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -68,9 +75,14 @@ class Metrics:
 
     @classmethod
     def create(cls, registry: CollectorRegistry | None = None) -> "Metrics":
-        """Make all metrics, each at zero; a label whose values are known begins with all."""
+        """
+        Make all metrics, each at zero, beside those of the process.
+
+        A label whose values are known begins with all of them.
+        """
         disable_created_metrics()  # type: ignore[no-untyped-call] # the library's
         registry = CollectorRegistry() if registry is None else registry
+        ProcessCollector(registry=registry)
 
         def counter(name: str, meaning: str, *labels: str) -> Counter:
             return Counter(PREFIX + name, meaning, labels, registry=registry)

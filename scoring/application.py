@@ -39,7 +39,7 @@ ApplicantId = Annotated[
 ]
 
 
-class Application(msgspec.Struct, frozen=True):
+class Application(msgspec.Struct, frozen=True, gc=False):
     """
     An application as it came in.
 
@@ -75,6 +75,7 @@ def application_type(definition: FeatureDefinition) -> type[Application]:
         bases=(Application,),
         namespace={"__doc__": "Someone asked for credit."},
         frozen=True,
+        gc=False,
     )
     made: type[Application] = event
     return made

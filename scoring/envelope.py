@@ -1,7 +1,7 @@
 """What an event's headers say: who sent it, and the trace it belongs to."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from scoring.poll import Headers
 
@@ -21,8 +21,7 @@ class SourceInvalid(Exception):
         self.shown = shown
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """CloudEvents' source in binary mode, or the topic, and W3C's `traceparent`, if there."""
 
     source: str

@@ -60,7 +60,6 @@ LEDGER_SCHEMA: pa.Schema = pa.schema(
 
 _RELEASE = b"creditstream.release"
 _NAMES = b"creditstream.features"
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 class LedgerDamaged(Exception):
@@ -160,7 +159,8 @@ def decode(message: bytes) -> LedgerBatch:
 
 def _split(rows: pa.RecordBatch) -> list[bytes]:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema, options=_OPTIONS) as writer:
+    # Not compressed here: Kafka's batch is, and once is enough.
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_batch(rows)
     message: bytes = sink.getvalue().to_pybytes()
     if len(message) <= MAX_MESSAGE_BYTES:

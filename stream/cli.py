@@ -20,6 +20,8 @@ release_app = typer.Typer(help="Releases: what decides.", no_args_is_help=True)
 app.add_typer(release_app, name="release")
 decision_app = typer.Typer(help="Decisions, by their id.", no_args_is_help=True)
 app.add_typer(decision_app, name="decision")
+bench_app = typer.Typer(help="Measurements, with machine and versions.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
 
 EXAMPLE = Path("examples/taiwan_default")
 WORK = Path(".creditstream")
@@ -347,6 +349,23 @@ def contracts(
         settings = _settings(assign)
         for path in write_contracts(out, settings.kafka, settings.events):
             typer.echo(str(path))
+
+
+@bench_app.command("pipeline")
+def bench_pipeline(
+    events: Annotated[int, typer.Option(min=1_000, help="How many end to end.")] = 200_000,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Measure one worker on one core, end to end at the embedded broker and stage by stage."""
+    from rich.console import Console
+
+    from stream.bench import bench_pipeline as measure
+    from stream.bench import print_bench
+
+    with _errors():
+        result = measure(Console(stderr=True), EXAMPLE, WORK / "bench", events)
+        print_bench(result, as_json=as_json)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from scoring.decision import DecisionBatch
+from scoring.decision import DecisionBatch, instant
 from stream.publisher import OutRecord
 
 DECISION_TYPE = "credit.decision.made.v1"
@@ -21,13 +21,10 @@ def decision_records(batch: DecisionBatch) -> Iterator[OutRecord]:
         ("ce_type", DECISION_TYPE.encode()),
         ("ce_source", _SOURCE),
         ("content-type", b"application/json"),
+        ("ce_time", instant(batch.decided_at_us).isoformat().encode()),
     ]
     for decision, traceparent in zip(batch.decisions(), batch.traceparents, strict=True):
-        headers = [
-            *constant,
-            ("ce_id", decision.decision_id.encode()),
-            ("ce_time", decision.decided_at.isoformat().encode()),
-        ]
+        headers = [*constant, ("ce_id", decision.decision_id.encode())]
         if traceparent is not None:
             headers.append(("traceparent", traceparent))
         applicant = decision.applicant_id or str(decision.application_id)

@@ -18,6 +18,7 @@ from monitoring.metrics import Metrics
 from monitoring.status import NotReady, SqlFailed, Status, served, status_api
 from sinks.store import ClickHouse, StoreRefused, StoreUnavailable, open_store
 from stream.app import Role, consumer_of, new_app, register
+from stream.memory import calm_memory
 from stream.neighbours import await_neighbour
 from stream.settings import Settings
 from stream.topics import KafkaUnavailable, check_topics, inputs_of
@@ -76,6 +77,7 @@ def run_worker(settings: Settings, role: Role) -> None:
         settings.stall_seconds,
     )
     worker.watchdog.start()
+    calm_memory()
     logger.info("worker.starting", role=role, kafka=settings.kafka.bootstrap_servers)
     worker.execute_from_commandline()
 
