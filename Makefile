@@ -19,6 +19,10 @@ demo: ready ## Train, stream real applicants through Kafka, break it twice, reco
 up: ready ## The same installation, but it stays until Ctrl-C
 	$(RUN) creditstream up
 
+.PHONY: bench
+bench: ready ## Measure one worker on one core, end to end and stage by stage
+	$(RUN) creditstream bench pipeline
+
 .PHONY: test
 test: ready ## All tests; those that need a real broker take one from Docker or Java
 	$(RUN) pytest

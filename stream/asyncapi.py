@@ -106,7 +106,7 @@ def _messages(
             "title": "Ledger batch",
             "contentType": _ARROW,
             "payload": {
-                "description": "An Arrow IPC stream of one record batch, LZ4: decisions of one "
+                "description": "An Arrow IPC stream of one record batch: decisions of one "
                 "poll by one release, with the features that were used. Without headers; the "
                 "schema's metadata `creditstream.release` and `creditstream.features` name the "
                 f"release and, as a JSON list, the features. At most {MAX_MESSAGE_BYTES:,} bytes.",

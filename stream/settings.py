@@ -25,21 +25,29 @@ class KafkaSettings(_Section):
 
     bootstrap_servers: str = Field("127.0.0.1:9092", description="Comma-separated host:port.")
     group_prefix: str = Field("creditstream", description="Consumer groups: PREFIX-ROLE.")
-    applications: str = "credit.applications.v1"
-    decisions: str = "credit.decisions.v1"
-    ledger: str = "credit.ledger.v1"
-    parked: str = "credit.parked.v1"
-    alarms: str = "credit.alarms.v1"
-    partitions: Annotated[int, Field(ge=1, le=10_000)] = 4
+    applications: str = Field("credit.applications.v1", description="Topic read by scoring.")
+    decisions: str = Field("credit.decisions.v1", description="Topic of decisions, JSON.")
+    ledger: str = Field("credit.ledger.v1", description="Topic of decisions, Arrow.")
+    parked: str = Field("credit.parked.v1", description="Topic of what cannot be decided.")
+    alarms: str = Field("credit.alarms.v1", description="Topic of drift alarms.")
+    partitions: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        4, description="Of each topic, alike; as many workers can share the work."
+    )
     replication: Annotated[int, Field(ge=1, le=32)] = Field(
         1, description="Copies of each topic that `init` creates; 3 in production."
     )
-    max_poll_records: Annotated[int, Field(ge=1, le=100_000)] = 2_000
+    max_poll_records: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        2_000, description="Records decided together, at most."
+    )
     fetch_max_wait_ms: Annotated[int, Field(ge=1, le=100)] = Field(
         100, description="How long the broker may hold a fetch; 10 suits the mock broker."
     )
-    session_timeout: Annotated[float, Field(gt=0, le=300)] = Field(10.0, description="Seconds.")
-    commit_interval: Annotated[float, Field(gt=0, le=60)] = Field(0.5, description="Seconds.")
+    session_timeout: Annotated[float, Field(gt=0, le=300)] = Field(
+        10.0, description="Seconds after which a silent worker's partitions go to others."
+    )
+    commit_interval: Annotated[float, Field(gt=0, le=60)] = Field(
+        0.5, description="Seconds between two commits of finished polls."
+    )
 
 
 class StoreSettings(_Section):
@@ -51,32 +59,42 @@ class StoreSettings(_Section):
     door: str = Field(
         "http://127.0.0.1:8011", description="The status service of who hosts an embedded store."
     )
-    user: str = "default"
-    password: SecretStr = SecretStr("")
-    database: str = "creditstream"
+    user: str = Field("default", description="Of a ClickHouse server.")
+    password: SecretStr = Field(SecretStr(""), description="Of that user; never shown.")
+    database: str = Field("creditstream", description="Created where it is missing.")
 
 
 class StatusSettings(_Section):
     """Where the status service listens."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", description="It has no login: see docs/monitoring.md.")
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(8010, description="0: no service.")
 
 
 class EventSettings(_Section):
     """What an application event may look like."""
 
-    max_bytes: Annotated[int, Field(ge=1_024, le=10_000_000)] = 65_536
-    max_depth: Annotated[int, Field(ge=2, le=100)] = 16
-    max_age_days: Annotated[float, Field(gt=0)] = 400.0
-    max_ahead_seconds: Annotated[float, Field(ge=0)] = 300.0
+    max_bytes: Annotated[int, Field(ge=1_024, le=10_000_000)] = Field(
+        65_536, description="A larger one is parked."
+    )
+    max_depth: Annotated[int, Field(ge=2, le=100)] = Field(
+        16, description="One nested deeper is parked."
+    )
+    max_age_days: Annotated[float, Field(gt=0)] = Field(
+        400.0, description="How long before its Kafka timestamp it may have been submitted."
+    )
+    max_ahead_seconds: Annotated[float, Field(ge=0)] = Field(
+        300.0, description="How long after its Kafka timestamp it may say it was submitted."
+    )
 
 
 class MonitorSettings(_Section):
     """Where the drift monitor and the reports keep their files."""
 
-    checkpoint: Path = Path(".creditstream/monitor.checkpoint")
-    reports: Path = Path(".creditstream/reports")
+    checkpoint: Path = Field(
+        Path(".creditstream/monitor.checkpoint"), description="The drift monitor's state."
+    )
+    reports: Path = Field(Path(".creditstream/reports"), description="Reports, a folder a day.")
 
 
 class Settings(BaseSettings):
@@ -92,8 +110,12 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    release: Path = Field(Path(".creditstream/releases"), description="A release folder.")
-    features: Path = Field(Path(".creditstream/features.parquet"), description="The table.")
+    release: Path = Field(
+        Path(".creditstream/releases"), description="A release, or a folder of one."
+    )
+    features: Path = Field(
+        Path(".creditstream/features.parquet"), description="The feature table, Parquet."
+    )
     reasons: Literal["stream", "on_demand"] = Field(
         "stream",
         description="Explain refer and decline in the stream, or only when asked for by id.",
@@ -107,7 +129,9 @@ class Settings(BaseSettings):
     start_seconds: Annotated[float, Field(ge=0)] = Field(
         60.0, description="How long a worker waits at start for Kafka and ClickHouse."
     )
-    log_json: bool | None = Field(None, description="JSON lines; default: where no terminal is.")
+    log_json: bool | None = Field(
+        None, description="Log as JSON lines; not set: where no terminal is."
+    )
     kafka: KafkaSettings = KafkaSettings()
     store: StoreSettings = StoreSettings()
     status: StatusSettings = StatusSettings()

@@ -35,7 +35,6 @@ def settings(real_broker: str, prepared: Prepared, tmp_path: Path) -> Settings:
             "kafka.max_poll_records": "500",
             "release": str(a_release(tmp_path / "releases")),
             "features": str(prepared.features),
-            "reasons": "on_demand",
             "store.url": f"chdb://{tmp_path / 'chdb'}",
             "monitor.checkpoint": str(tmp_path / "monitor"),
         }
