@@ -168,7 +168,8 @@ class PollConsumer(faust_aiokafka.Consumer):
         Faust's own waits, without end, for its acknowledgements, which count for nothing here.
         """
         deadline = monotonic() + DRAIN_SECONDS
-        while any(progress.busy for progress in self._progress.values()):
+        # After a crash nobody is left who would finish them: they come again.
+        while not self.app.crashed and any(p.busy for p in self._progress.values()):
             if monotonic() > deadline:
                 self.log.warning("polls were not finished within %s s", DRAIN_SECONDS)
                 break

@@ -135,6 +135,7 @@ class Leaving(PollConsumer):
     def __init__(self, *polls: PollInFlight) -> None:
         self._progress = {PARTITION: PartitionProgress(deque(polls))}  # type: ignore[assignment]
         self.log: Any = SimpleNamespace(warning=lambda *_: None)
+        self.app: Any = SimpleNamespace(crashed=False)
         self.committed = False
 
     async def commit_and_end_transactions(self) -> None:
@@ -165,6 +166,15 @@ async def test_a_poll_that_is_never_finished_holds_a_partition_for_a_bounded_tim
 ) -> None:
     monkeypatch.setattr("stream.transport.DRAIN_SECONDS", 0.05)
     consumer = Leaving(in_flight(begun=True))
+
+    await asyncio.wait_for(consumer.wait_empty(), 1.0)
+
+    assert consumer.committed
+
+
+async def test_after_a_crash_nothing_is_waited_for() -> None:
+    consumer = Leaving(in_flight(begun=True))
+    consumer.app.crashed = True
 
     await asyncio.wait_for(consumer.wait_empty(), 1.0)
 
