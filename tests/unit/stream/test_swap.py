@@ -6,19 +6,11 @@ import pytest
 
 from features.snapshot import SnapshotRefused, write_snapshot
 from features.taiwan_default import DEFINITION
-from models.policies import policy_text
-from models.release import FORMAT, Manifest, ReleaseRefused, write_release
+from models.release import ReleaseRefused
 from scoring.pipeline import Pipeline
 from stream.settings import Settings
 from stream.swap import CurrentPipeline
-from tests.builders import a_model_text, raw_columns
-
-
-def a_release(releases: Path, refer: float) -> Path:
-    rows = DEFINITION.compute(raw_columns(20, seed=3))
-    policy = policy_text(DEFINITION.name, refer, 0.5)
-    manifest = Manifest(format=FORMAT, definition=DEFINITION.name, files={})
-    return write_release(releases, a_model_text(), DEFINITION.schema, policy, rows, manifest)
+from tests.builders import a_release, raw_columns
 
 
 def promote(current: Path, release: Path) -> None:
