@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
+from features.whole_file import whole_file
 from monitoring.psi import ReferenceBins
 
 _ROWS = 5_000
@@ -93,10 +94,10 @@ def write_report(
     summary = _summary(reference, current, day)
     html, document = _draw(reference, current, summary)
     target = folder / day.isoformat()
-    target.mkdir(parents=True, exist_ok=True)
     files = ReportFiles(target / "drift.html", target / "drift.json")
-    _write(files.html, html.encode())
-    _write(files.json, document)
+    for path, content in ((files.html, html.encode()), (files.json, document)):
+        with whole_file(path) as unfinished:
+            unfinished.write_bytes(content)
     return files
 
 
@@ -171,9 +172,3 @@ def _sample(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     chosen = frame[names]
     # A fixed seed: the same decisions give the same report.
     return chosen.sample(_ROWS, random_state=_SEED) if len(chosen) > _ROWS else chosen
-
-
-def _write(path: Path, content: bytes) -> None:
-    unfinished = path.with_suffix(path.suffix + ".unfinished")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import structlog
 
+from features.whole_file import whole_file
 from monitoring.alarm import Alarm
 from monitoring.drift import CheckpointDamaged, DriftMonitor
 from monitoring.metrics import Metrics
@@ -129,8 +130,6 @@ def _restore(checkpoint: Path) -> DriftMonitor | None:
 
 
 def _save(checkpoint: Path, monitor: DriftMonitor) -> None:
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = checkpoint.with_suffix(".unfinished")
-    unfinished.write_bytes(monitor.to_bytes())
-    unfinished.chmod(0o600)
-    unfinished.replace(checkpoint)
+    with whole_file(checkpoint) as unfinished:
+        unfinished.write_bytes(monitor.to_bytes())
+        unfinished.chmod(0o600)
