@@ -19,7 +19,7 @@ from stream.publisher import Publisher
 from stream.reading import status_of
 from stream.send import applicants_of
 from stream.simulate import Attributes, Sent, Simulator, send_at_rate
-from stream.summary import await_settled, published, reconcile, summarise
+from stream.summary import published, reconcile, summarise
 from stream.supervisor import Command, told_to_stop
 
 BAD_SHARE = 0.01
@@ -27,7 +27,7 @@ DOLLARS = 32.0  # New Taiwan dollars in a US dollar, September 2005
 _DRIFTED_SHARE = 2  # one applicant of so many sends the limit in the other unit
 # Parts of the streaming time: when the unit changes, and when the worker is killed.
 _DRIFT_AT, _KILL_AT = 0.3, 0.55
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS, _STILL_SECONDS = 0.5, 30.0
 _ASK_NEXT = "SELECT * FROM risk_bands"
 
 
@@ -71,7 +71,6 @@ def run_demo(
             running.settings["sink"], "report", ["report", "--hours", "1"], running.report_log
         )
         asyncio.run(_stream(console, story, running, report, seconds, rate, drift=drift, kill=kill))
-        await_settled(running.door, story.sent.events)
         found = published(running.settings["scoring"].kafka)
         result = reconcile(story.sent.events, found, running.door)
         summarise(console, running.door, running.prepared, found.decisions, result)
@@ -144,10 +143,17 @@ async def _stream(
         over.set()
 
     async def watch() -> None:
+        settled, since = 0, time.monotonic()
         with Live(console=console, refresh_per_second=4) as live:
-            while not over.is_set():
+            # On after the last event, until the store tells of all or gets on no more.
+            while settled < story.sent.events or not over.is_set():
                 running.look_after()
-                live.update(await asyncio.to_thread(_view, story, running))
+                now = await asyncio.to_thread(_now, running)
+                live.update(_view(story, now))
+                if now.settled > settled or not over.is_set():
+                    settled, since = now.settled, time.monotonic()
+                elif time.monotonic() > since + _STILL_SECONDS:
+                    return
                 await asyncio.sleep(_LOOK_SECONDS)
 
     async with (
@@ -181,7 +187,7 @@ def _in_us_dollars() -> Callable[[Attributes], Attributes]:
 
 
 # What ClickHouse has now: it counts on while a killed worker's own numbers begin anew.
-_NOW = """
+_COUNTS = """
 SELECT count() AS rows, countIf(outcome = 'approve') AS approved,
     countIf(outcome = 'refer') AS referred, countIf(outcome = 'decline') AS declined,
     countIf(decided_at > now64(6) - INTERVAL 5 SECOND) / 5 AS a_second,
@@ -192,24 +198,46 @@ FROM decisions
 """
 
 
-def _view(story: Story, running: Installation) -> Table:
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What is to be shown: the store's counts, or why there are none, and the worker's lag."""
+
+    counts: dict[str, float] | None
+    unanswered: str = ""
+    lag: int | None = None
+
+    @property
+    def settled(self) -> int:
+        """How many events the store tells of."""
+        return int(self.counts["rows"] + self.counts["parked"]) if self.counts else 0
+
+
+def _now(running: Installation) -> Now:
+    status = status_of(running.url("scoring"))
+    lag = None if status is None else sum(status["lag"].values())
+    try:
+        (counts,) = running.door.query(_COUNTS).to_pylist()
+    except (StoreUnavailable, StoreRefused) as error:
+        return Now(None, str(error), lag)
+    return Now(counts, "", lag)
+
+
+def _view(story: Story, now: Now) -> Table:
     table = Table(show_header=False, box=None)
     elapsed_s = max(time.monotonic() - story.started, 1.0)
     sent = story.sent.events
     table.add_row("events in", f"{sent:,}   {sent / elapsed_s:,.0f} a second")
-    status = status_of(running.url("scoring"))
-    lag = "the worker is starting" if status is None else f"lag {sum(status['lag'].values()):,}"
-    try:
-        (now,) = running.door.query(_NOW).to_pylist()
-    except (StoreUnavailable, StoreRefused) as error:
-        table.add_row("clickhouse", f"does not answer: {error}")
+    lag = "the worker is starting" if now.lag is None else f"lag {now.lag:,}"
+    counts = now.counts
+    if counts is None:
+        table.add_row("clickhouse", f"does not answer: {now.unanswered}")
     else:
-        table.add_row("decided", f"{now['a_second']:,.0f} a second   {lag}")
-        mix = ", ".join(f"{now[name]:,} {name}" for name in ("approved", "referred", "declined"))
-        table.add_row("", f"{mix}   {now['parked']} parked")
-        if now["a_second"]:
-            table.add_row("latency", f"p50 {now['p50_ms']} ms   p99 {now['p99_ms']} ms")
-        table.add_row("clickhouse", f"{now['rows']:,} rows   {now['alarms']} drift alarms")
+        table.add_row("decided", f"{counts['a_second']:,.0f} a second   {lag}")
+        mix = [f"{counts[name]:,} {name}" for name in ("approved", "referred", "declined")]
+        table.add_row("", f"{', '.join(mix)}   {counts['parked']} parked")
+        if counts["a_second"]:
+            table.add_row("latency", f"p50 {counts['p50_ms']} ms   p99 {counts['p99_ms']} ms")
+        table.add_row("clickhouse", f"{counts['rows']:,} rows   {counts['alarms']} drift alarms")
     for line in story.lines:
         table.add_row("", line)
     return table

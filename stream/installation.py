@@ -1,5 +1,6 @@
 """Everything embedded on one machine: example, release, broker and a process for each role."""
 
+import fcntl
 import shutil
 import socket
 import time
@@ -28,6 +29,10 @@ _LOOK_SECONDS = 0.1
 
 class NotReady(Exception):
     """A role did not get ready in time; says which, and where its log is."""
+
+
+class FolderBusy(Exception):
+    """Another process has an installation in that folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +70,17 @@ def installed(
     example: Path,
     folder: Path,
     roles: Sequence[Role] = ROLES,
-    *,
-    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Installation]:
     """
     Prepare, train and start everything in `folder`, which is emptied first; stop it at the end.
 
-    `settings` come before those of an embedded installation. Raises NotReady.
+    Raises NotReady, FolderBusy.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    folder = folder.resolve()
     with ExitStack() as stack:
+        stack.enter_context(_alone(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        folder = folder.resolve()
         with _steps(console) as step:
             step("starting the broker")
             broker = stack.enter_context(MockBroker())
@@ -85,11 +89,7 @@ def installed(
             step("training a release")
             _train(prepared, folder / "releases")
             step("starting " + ", ".join(roles))
-            common = {
-                **_embedded(folder, prepared, broker.bootstrap_servers),
-                **(settings or {}),
-            }
-            of_role = _with_ports(common, roles)
+            of_role = _with_ports(_embedded(folder, prepared, broker.bootstrap_servers), roles)
             processes = {
                 role: RoleProcess(of_role[role], role, folder / f"{role}.log") for role in roles
             }
@@ -99,6 +99,19 @@ def installed(
                 process.start()
             _await_ready(running)
         yield running
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process: who comes second would empty it under the first."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            msg = f"another process has an installation in {folder}: wait for it, or end it"
+            raise FolderBusy(msg) from None
+        yield
 
 
 def _train(prepared: Prepared, releases: Path) -> None:

@@ -1,7 +1,6 @@
-"""What a demo did: settled, reconciled, and measured against what really happened."""
+"""What a demo did: reconciled, and measured against what really happened."""
 
 import asyncio
-import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -9,23 +8,19 @@ import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 
 from models.evaluate import evaluate
 from models.prepare import KEY, LABEL, Prepared
 from scoring.decision import OUTCOMES, Decision
 from sinks.parked import parse
-from sinks.store import SqlDoor, StoreRefused, StoreUnavailable
+from sinks.store import SqlDoor
 from stream.reading import records_of, rows_table
 from stream.settings import KafkaSettings
 
-_STILL_SECONDS = 30.0
-_LOOK_SECONDS = 0.3
+_INDENTED = (0, 0, 0, 2)
 
-_SETTLED = """
-SELECT (SELECT uniqExact(origin_partition, origin_offset) FROM decision_ledger)
-    + (SELECT uniqExact(origin_partition, origin_offset) FROM parked_events) AS settled
-"""
 _STORED = """
 SELECT count() AS rows, uniqExact(event_id) AS events, (SELECT count() FROM parked) AS parked
 FROM decisions
@@ -67,19 +62,6 @@ class Published:
 
     decisions: Sequence[Decision]
     parked: Collection[tuple[str, int, int]]
-
-
-def await_settled(door: SqlDoor, sent: int) -> None:
-    """Wait until the store tells of `sent` events, as long as it gets on."""
-    settled, since = 0, time.monotonic()
-    while settled < sent and time.monotonic() < since + _STILL_SECONDS:
-        time.sleep(_LOOK_SECONDS)
-        try:
-            now = door.query(_SETTLED)["settled"][0].as_py()
-        except (StoreUnavailable, StoreRefused):
-            continue  # the wait has an end, and the reconciliation tells what is not there
-        if now > settled:
-            settled, since = now, time.monotonic()
 
 
 def published(kafka: KafkaSettings) -> Published:
@@ -165,19 +147,19 @@ def _print_auc(console: Console, door: SqlDoor, prepared: Prepared) -> None:
     if len(np.unique(label)) < 2:
         return
     auc = evaluate(label, joined["p"].to_numpy(), 0.5, seed=1)["auc"]
-    console.print(
-        f"  AUC of the stream against what really happened: [bold]{auc.value:.3f}[/] "
+    said = (
+        f"AUC of the stream against what really happened: [bold]{auc.value:.3f}[/] "
         f"(95 % interval {auc.low:.3f} to {auc.high:.3f}, {len(label):,} clients of the table, "
-        "none seen in training)",
-        soft_wrap=True,
+        "none seen in training)"
     )
+    console.print(Padding(said, _INDENTED), highlight=False)
 
 
 def _print_examples(console: Console, decisions: Sequence[Decision]) -> None:
     for outcome in OUTCOMES:
         of_outcome = (d for d in decisions if d.outcome == outcome and d.score is not None)
         for decision in list(of_outcome)[:1]:
-            console.print(f"  {in_words(decision)}", highlight=False, soft_wrap=True)
+            console.print(Padding(in_words(decision), _INDENTED), highlight=False)
 
 
 def in_words(decision: Decision) -> str:
