@@ -41,7 +41,7 @@ def main() -> None:
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(min=20, help="How long applications flow.")] = 30,
+    seconds: Annotated[float, typer.Option(min=20, help="How long applications flow.")] = 25,
     rate: Annotated[float, typer.Option(min=1, help="Applications a second.")] = 200,
     *,
     drift: Annotated[bool, typer.Option(help="Change an attribute's unit half-way.")] = True,
@@ -224,7 +224,9 @@ def score(
 def send(
     file: Path,
     key: str = "application_id",
-    run: Annotated[str, typer.Option(help="Begins each event's id.")] = "send",
+    run: Annotated[
+        str | None, typer.Option(help="Begins each event's id; default: the file's digest.")
+    ] = None,
     assign: SetOptions = None,
 ) -> None:
     """Send a file's rows as application events."""

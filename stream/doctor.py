@@ -6,14 +6,24 @@ import shutil
 from collections.abc import Callable
 
 from rich.console import Console
+from rich.markup import escape
 
-from features.snapshot import load_snapshot
-from models.release import load_release
+from features.snapshot import SnapshotRefused, load_snapshot
+from models.release import Release, ReleaseRefused, load_release
 from sinks.store import StoreRefused, StoreUnavailable
+from stream.app import ROLES
 from stream.composition import release_folder
 from stream.reading import ask
 from stream.settings import Settings
-from stream.topics import describe_topics
+from stream.topics import describe_topics, inputs_of
+
+_INIT = "run `creditstream init`"
+_STORE = "SELECT version() AS version, (SELECT count() FROM schema_migrations) AS migrations"
+_NO_SUCH = ("UNKNOWN_DATABASE", "UNKNOWN_TABLE")
+
+
+class Missing(Exception):
+    """A part is not there; says what to do."""
 
 
 def examine(settings: Settings) -> int:
@@ -29,10 +39,11 @@ def examine(settings: Settings) -> int:
     failed = 0
     for name, check in checks:
         try:
-            console.print(f"  [green]ok[/]      {name}: {check(settings)}")
+            state, found = "[green]ok[/]     ", check(settings)
         except Exception as error:  # noqa: BLE001 - the doctor reports whatever is wrong
             failed += 1
-            console.print(f"  [red]missing[/] {name}: {error}", markup=True, highlight=False)
+            state, found = "[red]missing[/]", str(error)
+        console.print(f"  {state} {name}: {escape(found)}", highlight=False, soft_wrap=True)
     for program, why in (
         ("java", "runs Apache Kafka's jars where no Docker is"),
         ("mvn", "fetches them"),
@@ -45,25 +56,47 @@ def examine(settings: Settings) -> int:
 
 
 def _release(settings: Settings) -> str:
-    release = load_release(release_folder(settings.release))
+    release = _load(settings)
     return f"{release.id}, {len(release.schema.names)} features"
 
 
+def _load(settings: Settings) -> Release:
+    try:
+        return load_release(release_folder(settings.release))
+    except ReleaseRefused as refused:
+        msg = f"{refused}; set CREDITSTREAM_RELEASE"
+        raise Missing(msg) from None
+
+
 def _table(settings: Settings) -> str:
-    release = load_release(release_folder(settings.release))
-    table = load_snapshot(settings.features, release.schema)
+    try:
+        schema = _load(settings).schema
+    except Missing:
+        msg = f"{settings.features} cannot be checked without a release; see CREDITSTREAM_FEATURES"
+        raise Missing(msg) from None
+    try:
+        table = load_snapshot(settings.features, schema)
+    except SnapshotRefused as refused:
+        msg = f"{refused}; set CREDITSTREAM_FEATURES"
+        raise Missing(msg) from None
     return f"{len(table)} applicants as of {table.as_of}"
 
 
 def _kafka(settings: Settings) -> str:
     servers = settings.kafka.bootstrap_servers
-    return f"{len(asyncio.run(describe_topics(servers)))} topics at {servers}"
+    found = {topic["topic"] for topic in asyncio.run(describe_topics(servers))}
+    wanted = {topic for role in ROLES for topic in inputs_of(settings.kafka, role)}
+    if lacking := sorted(wanted - found):
+        msg = f"not at {servers}: {', '.join(lacking)}; {_INIT}"
+        raise Missing(msg)
+    return f"{len(found)} topics at {servers}"
 
 
 def _store(settings: Settings) -> str:
     try:
-        version = ask(settings, "SELECT version() AS version")["version"][0].as_py()
+        version = ask(settings, _STORE)["version"][0].as_py()
     except (StoreUnavailable, StoreRefused) as error:
-        msg = f"{error}; set CREDITSTREAM_STORE__URL"
-        raise ConnectionError(msg) from None
+        lacking = any(name in str(error) for name in _NO_SUCH)
+        msg = f"{error}; {_INIT if lacking else 'set CREDITSTREAM_STORE__URL'}"
+        raise Missing(msg) from None
     return f"{version} at {settings.store.url}"

@@ -56,8 +56,13 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
 
     async def __aenter__(self) -> Self:
-        self._producer = AIOKafkaProducer(**self._options)
-        await asyncio.wait_for(self._producer.start(), self._deadline)
+        producer = AIOKafkaProducer(**self._options)
+        try:
+            await asyncio.wait_for(producer.start(), self._deadline)
+        except BaseException:
+            await producer.stop()
+            raise
+        self._producer = producer
         return self
 
     async def __aexit__(

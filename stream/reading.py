@@ -11,6 +11,7 @@ import pyarrow as pa
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from models.release import Release
 from sinks.store import SqlDoor, StoreUnavailable
@@ -19,6 +20,7 @@ from stream.worker import store_of
 
 _READ_SECONDS = 60.0
 _SHOWN = 12  # features of a decision
+_WIDTH = 200  # of a table that no terminal shows
 
 
 def ask(settings: Settings, sql: str) -> pa.Table:
@@ -46,15 +48,21 @@ def print_rows(rows: pa.Table, *, as_json: bool) -> None:
         for row in rows.to_pylist():
             print(json.dumps(row, default=str))  # noqa: T201 - data belongs on standard output
         return
-    Console(file=sys.stdout).print(rows_table(rows))
+    _console().print(rows_table(rows))
 
 
 def rows_table(rows: pa.Table, title: str | None = None) -> Table:
-    """Lay a result out for people."""
-    table = Table(*rows.column_names, title=title, title_justify="left")
+    """Lay a result out for people: values as they are, whatever brackets they hold."""
+    table = Table(title=title, title_justify="left")
+    for name in rows.column_names:
+        table.add_column(Text(name), overflow="fold")
     for row in rows.to_pylist():
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
     return table
+
+
+def _console() -> Console:
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH)
 
 
 async def records_of(bootstrap_servers: str, topic: str) -> list[ConsumerRecord]:
@@ -94,7 +102,7 @@ def status_of(url: str) -> dict[str, Any] | None:
 
 def print_decision(stored: dict[str, Any], release: Release) -> None:
     """Print a stored decision: what, why, and how the model's parts add up."""
-    console = Console(file=sys.stdout)
+    console = _console()
     lines = [f"{stored['outcome']}   application {stored['application_id']}"]
     if stored["score"] is not None:
         probability = f"default probability {stored['default_probability']:.4%}"
@@ -112,7 +120,7 @@ def print_decision(stored: dict[str, Any], release: Release) -> None:
         f"release {stored['release']}",
     ]
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if not stored["features"]:
         return
     features = np.array([stored["features"]], dtype=np.float32)
@@ -136,8 +144,9 @@ def print_drift(settings: Settings) -> None:
     if not settings.monitor.checkpoint.is_file():
         return
     monitor = DriftMonitor.from_bytes(settings.monitor.checkpoint.read_bytes())
-    table = Table(
-        "subject",
+    table = Table()
+    table.add_column("subject", no_wrap=True)
+    for name in (
         "decisions",
         "mean",
         "variance",
@@ -147,10 +156,11 @@ def print_drift(settings: Settings) -> None:
         "missing",
         "PSI",
         "last alarm",
-    )
+    ):
+        table.add_column(name, overflow="fold")
     for row in sorted(monitor.statistics(), key=lambda row: -row.psi):
         numbers = (row.mean, row.variance, row.p05, row.p50, row.p95, row.missing_share, row.psi)
         last = f"{row.last_alarm:%Y-%m-%d %H:%M:%S}" if row.last_alarm else ""
         shown = (f"{number:.4g}" for number in numbers)
         table.add_row(row.subject, str(row.decisions), *shown, last)
-    Console(file=sys.stdout).print(table)
+    _console().print(table)

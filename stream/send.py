@@ -1,31 +1,47 @@
 """Files and the example's applicants to application events."""
 
+import asyncio
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from models.prepare import KEY, Prepared
+from models.prepare import KEY, ExampleMissing, Prepared
 from models.score_file import RowsRefused, read_rows
 from stream.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings
 from stream.simulate import Applicant, Sent, Simulator, cloud_event, send_all, send_at_rate
+from stream.topics import naming_the_broker
 
 _CHUNK = 2_000
 
 
 def applicants_of(prepared: Prepared) -> list[Applicant]:
-    """Give the example's stream of applicants, each with the attributes of the event."""
+    """
+    Give the example's stream of applicants, each with the attributes of the event.
+
+    Raises ExampleMissing where nothing is prepared.
+    """
+    if not prepared.applications.is_file():
+        msg = f"{prepared.applications} is missing: `creditstream prepare` makes it; see --data"
+        raise ExampleMissing(msg)
     return [
         Applicant(int(row.pop(KEY)), row)
         for row in pq.read_table(prepared.applications).to_pylist()
     ]
 
 
-async def send_file(kafka: KafkaSettings, path: Path, key: str, run: str) -> int:
-    """Send each row as an application event; columns beside the key are its attributes."""
+async def send_file(kafka: KafkaSettings, path: Path, key: str, run: str | None = None) -> int:
+    """
+    Send each row as an application event; columns beside the key are its attributes.
+
+    `run` begins the events' ids. Without one the file's digest does, so that events of two files
+    are not taken for one another. Raises RowsRefused, KafkaUnavailable.
+    """
     rows = read_rows(path, key)
+    run = run or await asyncio.to_thread(_run_of, path)
     records = []
     for number, row in enumerate(rows.to_pylist()):
         application_id = row.pop(key)
@@ -47,28 +63,40 @@ async def send_file(kafka: KafkaSettings, path: Path, key: str, run: str) -> int
         headers = cloud_event(event_id, submitted_at)
         at_ms = int(at.timestamp() * 1000)
         records.append(OutRecord(str(application_id).encode(), value, headers, at_ms))
-    async with Publisher(kafka.bootstrap_servers, client_id="creditstream-send") as publisher:
-        for start in range(0, len(records), _CHUNK):
-            chunk = records[start : start + _CHUNK]
-            await send_all(publisher, kafka.applications, kafka.partitions, chunk)
+    servers = kafka.bootstrap_servers
+    with naming_the_broker(servers):
+        async with Publisher(servers, client_id="creditstream-send") as publisher:
+            for start in range(0, len(records), _CHUNK):
+                chunk = records[start : start + _CHUNK]
+                await send_all(publisher, kafka.applications, kafka.partitions, chunk)
     return len(records)
+
+
+def _run_of(path: Path) -> str:
+    return f"send-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
 
 
 async def simulate_example(
     kafka: KafkaSettings, data: Path, rate: float, count: int | None, bad_share: float
 ) -> Sent:
-    """Send the example's applications at a rate, `count` of them or for ever."""
+    """
+    Send the example's applications at a rate, `count` of them or for ever.
+
+    Raises ExampleMissing, KafkaUnavailable.
+    """
     run = f"sim-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     simulator = Simulator(applicants_of(Prepared(data)), run, bad_share)
     sent = Sent()
-    async with Publisher(kafka.bootstrap_servers, client_id="creditstream-simulate") as publisher:
-        await send_at_rate(
-            publisher,
-            kafka.applications,
-            kafka.partitions,
-            simulator.events(),
-            sent,
-            rate=rate,
-            count=count,
-        )
+    servers = kafka.bootstrap_servers
+    with naming_the_broker(servers):
+        async with Publisher(servers, client_id="creditstream-simulate") as publisher:
+            await send_at_rate(
+                publisher,
+                kafka.applications,
+                kafka.partitions,
+                simulator.events(),
+                sent,
+                rate=rate,
+                count=count,
+            )
     return sent

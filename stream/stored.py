@@ -25,7 +25,7 @@ WHERE decision_ledger.decision_id = UUIDStringToNum('{id}')
 
 
 class DecisionNotFound(Exception):
-    """No decision has that id in the store, or it is no id."""
+    """No decision has that id in the store, or it is no id, or several decisions have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,11 @@ def find_decision(settings: Settings, decision_id: str) -> dict[str, Any]:
     if not len(rows):
         msg = f"no decision has the id {identity} in {settings.store.url}"
         raise DecisionNotFound(msg)
-    (row,) = rows.to_pylist()
-    found: dict[str, Any] = row
+    if len(rows) > 1:
+        applications = ", ".join(map(str, sorted(rows["application_id"].to_pylist())))
+        msg = f"applications {applications} share the id {identity}: their events had one event_id"
+        raise DecisionNotFound(msg)
+    found: dict[str, Any] = rows.to_pylist()[0]
     return found
 
 

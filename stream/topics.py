@@ -1,11 +1,17 @@
 """Topics, created where they are missing."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from stream.app import Role
 from stream.settings import KafkaSettings
@@ -15,7 +21,20 @@ _VARIABLE = "CREDITSTREAM_KAFKA__BOOTSTRAP_SERVERS"
 
 
 class KafkaUnavailable(Exception):
-    """No broker answers, or topics are missing there; says which, and what to do."""
+    """No broker answers, or it refuses, or lacks topics; says which, and what to do."""
+
+
+@contextmanager
+def naming_the_broker(bootstrap_servers: str) -> Iterator[None]:
+    """Turn Kafka's errors into KafkaUnavailable, which names the broker and its setting."""
+    try:
+        yield
+    except (KafkaError, TimeoutError, OSError) as error:
+        cause = str(error) or type(error).__name__
+        away = isinstance(error, (KafkaConnectionError, TimeoutError, OSError))
+        said = "no broker at" if away else "trouble with the broker at"
+        msg = f"{said} {bootstrap_servers} ({cause}); set {_VARIABLE}"
+        raise KafkaUnavailable(msg) from None
 
 
 def inputs_of(kafka: KafkaSettings, role: Role) -> list[str]:
@@ -34,14 +53,11 @@ async def describe_topics(
     """Ask for topics' metadata, by default of all; raises KafkaUnavailable."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     try:
-        async with asyncio.timeout(_ASK_SECONDS):
-            await admin.start()
-            found: list[dict[str, Any]] = await admin.describe_topics(topics and list(topics))
-            return found
-    except (KafkaError, TimeoutError, OSError) as error:
-        cause = str(error) or type(error).__name__
-        msg = f"no broker at {bootstrap_servers} ({cause}); set {_VARIABLE}"
-        raise KafkaUnavailable(msg) from None
+        with naming_the_broker(bootstrap_servers):
+            async with asyncio.timeout(_ASK_SECONDS):
+                await admin.start()
+                found: list[dict[str, Any]] = await admin.describe_topics(topics and list(topics))
+                return found
     finally:
         await admin.close()
 
@@ -95,7 +111,9 @@ async def ensure_topics(
 
 
 async def create_topics(kafka: KafkaSettings) -> list[str]:
-    """Create creditstream's topics with alike partitions; see `ensure_topics`."""
+    """Create creditstream's topics with alike partitions: `ensure_topics` or KafkaUnavailable."""
     names = [kafka.applications, kafka.decisions, kafka.ledger, kafka.parked, kafka.alarms]
     wanted = dict.fromkeys(names, kafka.partitions)
-    return await ensure_topics(kafka.bootstrap_servers, wanted, replication=kafka.replication)
+    servers = kafka.bootstrap_servers
+    with naming_the_broker(servers):
+        return await ensure_topics(servers, wanted, replication=kafka.replication)
