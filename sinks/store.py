@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
@@ -207,9 +208,12 @@ def open_store(
     """
     import clickhouse_connect
 
+    embedded, path = url.startswith("chdb://"), url.removeprefix("chdb://")
+    if embedded and read_only and not Path(path).is_dir():  # the engine would make one
+        msg = f"there is no store at {url}"
+        raise StoreUnavailable(msg)
     try:
-        if url.startswith("chdb://"):
-            path = url.removeprefix("chdb://")
+        if embedded:
             client = clickhouse_connect.get_client(interface="chdb", path=path)
         else:
             client = clickhouse_connect.get_client(

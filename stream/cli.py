@@ -153,7 +153,11 @@ def train(
 
 
 @release_app.command("list")
-def release_list(folder: Path = WORK / "releases", *, as_json: Json = False) -> None:
+def release_list(
+    folder: Annotated[Path, typer.Argument(help="A folder of releases.")] = WORK / "releases",
+    *,
+    as_json: Json = False,
+) -> None:
     """List the releases of a folder."""
     from models.registry import list_releases
 

@@ -52,8 +52,11 @@ def run_up(example: Path, folder: Path) -> int:
         _introduce(console, running)
         servers = running.settings["scoring"].kafka.bootstrap_servers
         data = running.prepared.folder
-        console.print("  send some   creditstream simulate --rate 50 \\")
-        console.print(f"                --data {data} --set kafka.bootstrap_servers={servers}")
+        for line in (
+            "  send some     creditstream simulate --rate 50 \\",
+            f"                  --data {data} --set kafka.bootstrap_servers={servers}",
+        ):
+            console.print(line, highlight=False, soft_wrap=True)
         while not stopping.wait(0.2):
             running.look_after()
     return 0
@@ -94,16 +97,20 @@ def _introduce(console: Console, running: Installation) -> None:
         ("broker", f"librdkafka's mock, {servers} (not durable)"),
         ("clickhouse", f"chDB in the sink's process, {running.folder / 'chdb'}"),
         ("status", f"{running.url('scoring')}/status  /metrics  /docs"),
-        ("sql", f"creditstream sql --set store.door={running.url('sink')} …"),
+        ("sql", f"creditstream sql {_store_of(running)} --set store.door={running.url('sink')} …"),
     ):
         console.print(f"  {name:14}{what}", highlight=False, soft_wrap=True)
+
+
+def _store_of(running: Installation) -> str:
+    return f"--set store.url=chdb://{running.folder / 'chdb'}"
 
 
 def _try_next(console: Console, running: Installation) -> None:
     folder = running.folder
     console.print("\nTry next")
     for line in (
-        f'creditstream sql --set store.url=chdb://{folder / "chdb"} "{_ASK_NEXT}"',
+        f'creditstream sql {_store_of(running)} "{_ASK_NEXT}"',
         f"creditstream score {running.prepared.applications} \\",
         f"  --release {folder / 'releases'} -o scored.parquet",
         "creditstream doctor        before you connect your own Kafka and ClickHouse",
@@ -144,11 +151,15 @@ async def _stream(
 
     async def watch() -> None:
         settled, since = 0, time.monotonic()
+        scoring, starts = running.processes["scoring"], 1
         with Live(console=console, refresh_per_second=4) as live:
             # On after the last event, until the store tells of all or gets on no more.
             while settled < story.sent.events or not over.is_set():
                 running.look_after()
                 now = await asyncio.to_thread(_now, running)
+                if scoring.starts > starts and now.lag is not None:
+                    starts = scoring.starts
+                    story.tell("the scoring worker is back, and goes on where it had committed")
                 live.update(_view(story, now))
                 if now.settled > settled or not over.is_set():
                     settled, since = now.settled, time.monotonic()

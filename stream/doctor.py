@@ -19,7 +19,7 @@ from stream.topics import describe_topics, inputs_of
 
 _INIT = "run `creditstream init`"
 _STORE = "SELECT version() AS version, (SELECT count() FROM schema_migrations) AS migrations"
-_NO_SUCH = ("UNKNOWN_DATABASE", "UNKNOWN_TABLE")
+_NO_SUCH = ("UNKNOWN_DATABASE", "UNKNOWN_TABLE", "there is no store")
 
 
 class Missing(Exception):

@@ -1,6 +1,5 @@
 """The batch drift report: a release's reference against recent decisions of ClickHouse."""
 
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,8 +19,6 @@ from stream.supervisor import told_to_stop
 logger = structlog.get_logger(__name__)
 
 _ROWS = 20_000
-# It takes a core for half a minute, which nobody waits for.
-_NICE = 15
 _RECENT = """
 SELECT features FROM decision_ledger FINAL
 WHERE release = '{release}' AND notEmpty(features) AND decided_at > now64() - INTERVAL {hours} HOUR
@@ -33,11 +30,8 @@ def report(settings: Settings, hours: int) -> ReportFiles:
     """
     Draw the report of the last `hours`, over at most 20,000 decisions, and keep it by day.
 
-    The process gives way to all others from then on.
-
     Raises ReportRefused, ReportFailed, and the store's and the release's errors.
     """
-    os.nice(_NICE - os.nice(0))
     release = load_release(release_folder(settings.release))
     reference = _frame(release.reference.features, release)
     sql = _RECENT.format(release=release.id, hours=hours, rows=_ROWS)

@@ -16,6 +16,7 @@ from stream.simulate import Applicant, Sent, Simulator, cloud_event, send_all, s
 from stream.topics import naming_the_broker
 
 _CHUNK = 2_000
+_SOURCE = "creditstream-send"
 
 
 def applicants_of(prepared: Prepared) -> list[Applicant]:
@@ -60,7 +61,7 @@ async def send_file(kafka: KafkaSettings, path: Path, key: str, run: str | None 
         if not row:
             del event["attributes"]
         value = json.dumps(event).encode()
-        headers = cloud_event(event_id, submitted_at)
+        headers = cloud_event(event_id, submitted_at, _SOURCE)
         at_ms = int(at.timestamp() * 1000)
         records.append(OutRecord(str(application_id).encode(), value, headers, at_ms))
     servers = kafka.bootstrap_servers

@@ -16,6 +16,7 @@ from stream.codec import APPLICATION_TYPE
 from stream.publisher import OutRecord, Publisher
 
 _CHUNK_SECONDS = 0.05
+_SOURCE = "creditstream-simulator"
 
 Attributes = dict[str, int | float]
 
@@ -99,15 +100,20 @@ class Simulator:
                 value = encode(event)
             else:
                 value = self._random.choice(_bad_events(event_id, at))
-            yield OutRecord(key, value, cloud_event(event_id, at), int(now.timestamp() * 1e3)), good
+            yield (
+                OutRecord(
+                    key, value, cloud_event(event_id, at, _SOURCE), int(now.timestamp() * 1e3)
+                ),
+                good,
+            )
 
 
-def cloud_event(event_id: str, at: str) -> list[tuple[str, bytes]]:
+def cloud_event(event_id: str, at: str, source: str) -> list[tuple[str, bytes]]:
     """Give the headers of an application event in CloudEvents' binary mode."""
     return [
         ("ce_specversion", b"1.0"),
         ("ce_id", event_id.encode()),
-        ("ce_source", b"creditstream-simulator"),
+        ("ce_source", source.encode()),
         ("ce_type", APPLICATION_TYPE.encode()),
         ("ce_time", at.encode()),
         ("content-type", b"application/json"),

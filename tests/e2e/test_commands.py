@@ -379,7 +379,6 @@ def test_report_says_so_where_nothing_was_decided_by_the_release(
 ) -> None:
     another = a_release(tmp_path)
 
-    # A process of its own, as a report gives way to all others from its beginning.
     ended = subprocess.run(
         [console_script(), "report", "--hours", "2", "--set", f"release={another}"],
         env=os.environ | environment_of(installation.settings["sink"]),
@@ -553,7 +552,7 @@ def test_prepare_and_train_make_the_installations_release_again_to_the_byte(
     assert json.loads(trained)["release"] == release.name
     for file in release.iterdir():
         assert (out / release.name / file.name).read_bytes() == file.read_bytes()
-    listed = answer(installation, "release", "list", "--folder", str(out))
+    listed = answer(installation, "release", "list", str(out))
     assert re.fullmatch(rf"{release.name}  calibration AUC 0\.\d{{4}}\n", listed)
     shown = answer(installation, "release", "show", str(out / release.name))
     assert f"{len(DEFINITION.schema.names)} features, definition taiwan_default" in shown

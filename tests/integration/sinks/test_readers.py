@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sinks.clickhouse import ClickHouseSink
-from sinks.store import ClickHouse, Store, StoreRefused
+from sinks.store import ClickHouse, Store, StoreRefused, StoreUnavailable, open_store
 from tests.integration.sinks.conftest import Open
 from tests.integration.sinks.stored import ledger, rows
 from tests.unit.sinks.decisions import a_batch
@@ -114,3 +114,12 @@ def test_the_writer_beside_a_reader_still_writes(store: Store, reader: ClickHous
     ClickHouseSink(store).insert_ledger(ledger(a_batch(1, first_offset=9)))
 
     assert rows(reader, "SELECT count() AS n FROM decisions") == [{"n": 4}]
+
+
+def test_a_reader_makes_no_store_where_there_is_none(tmp_path: Path) -> None:
+    nowhere = tmp_path / "mistyped"
+
+    with pytest.raises(StoreUnavailable, match=r"there is no store at .*mistyped"):
+        open_store(f"chdb://{nowhere}", user="", password="", database="default", read_only=True)
+
+    assert not nowhere.exists()

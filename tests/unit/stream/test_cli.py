@@ -255,7 +255,7 @@ def test_score_names_the_folder_that_holds_no_release(tmp_path: Path) -> None:
 
 def test_releases_are_listed_shown_and_checked_until_a_byte_is_flipped(tmp_path: Path) -> None:
     release = a_release(tmp_path / "releases")
-    listed = creditstream("release", "list", "--folder", "releases")
+    listed = creditstream("release", "list", "releases")
     shown = creditstream("release", "show", str(release), "--json")
     checked = creditstream("release", "check", str(release))
 
@@ -269,7 +269,7 @@ def test_releases_are_listed_shown_and_checked_until_a_byte_is_flipped(tmp_path:
 
     assert "model.txt: is damaged" in refusal(creditstream("release", "check", str(release)), 1)
     assert "model.txt: is damaged" in refusal(creditstream("release", "show", str(release)), 1)
-    listed = creditstream("release", "list", "--folder", "releases")
+    listed = creditstream("release", "list", "releases")
     assert listed.stdout.startswith(f"{release.name}  model.txt: is damaged")
 
 

@@ -398,7 +398,7 @@ def test_every_alarm_validates(alarm: Alarm) -> None:
 
 
 def test_the_headers_of_our_own_applications_validate() -> None:
-    headers = decoded_headers(cloud_event("e-1", "2026-09-21T12:53:20Z"))
+    headers = decoded_headers(cloud_event("e-1", "2026-09-21T12:53:20Z", "shop"))
 
     validator(MESSAGES["applications"]["headers"]).validate(headers)
     assert set(headers) <= set(MESSAGES["applications"]["headers"]["properties"])
