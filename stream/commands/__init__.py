@@ -1,0 +1,1 @@
+"""The commands, by what they are for; each imports heavy libraries when it is called."""

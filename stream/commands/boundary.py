@@ -1,0 +1,49 @@
+"""Where commands meet the user: common options, settings, errors as a line and an exit code."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EXAMPLE = Path("examples/taiwan_default")
+WORK = Path(".creditstream")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+SetOptions = Annotated[
+    list[str] | None, typer.Option("--set", help="A setting, as kafka.partitions=8; repeatable.")
+]
+
+UNREACHABLE, BAD_SETTINGS = 69, 78
+
+
+def settings_of(assign: list[str] | None) -> Any:
+    """Read the settings, with those of `--set` on top; raises SettingsInvalid."""
+    from stream.settings import read_settings
+
+    pairs = [text.partition("=") for text in assign or []]
+    return read_settings({name: value for name, _, value in pairs})
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """Turn the errors that have a way out into one line and an exit code."""
+    try:
+        yield
+    except Exception as error:
+        module, name = type(error).__module__.split(".")[0], type(error).__name__
+        if name == "SettingsInvalid":
+            fail(str(error), BAD_SETTINGS)
+        if name in ("StoreUnavailable", "BrokerUnavailable", "KafkaUnavailable"):
+            fail(str(error), UNREACHABLE)
+        if module in ("stream", "models", "features", "scoring", "sinks", "monitoring"):
+            fail(str(error), 1)
+        raise
+
+
+def fail(message: str, code: int) -> None:
+    """Say what is wrong, and end with the code."""
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(code)

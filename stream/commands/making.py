@@ -1,0 +1,136 @@
+"""Commands that make and check what decides, and decide files with it."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stream.commands.boundary import EXAMPLE, WORK, Json, errors
+
+
+def prepare(
+    example: Annotated[Path, typer.Option(help="The folder of the example's data.")] = EXAMPLE,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the files go.")] = WORK,
+) -> None:
+    """Split the example by client: feature table, training rows, applications."""
+    from models.prepare import prepare as prepare_example
+
+    with errors():
+        prepared = prepare_example(example, out)
+        files = ", ".join(path.name for path in sorted(prepared.folder.glob("*.parquet")))
+        typer.echo(f"prepared {example}: {files}")
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="A folder that `prepare` made.")] = WORK,
+    out: Annotated[Path, typer.Option("-o", "--out", help="A folder of releases.")] = WORK
+    / "releases",
+    seed: int = 350,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Train a release on the prepared example."""
+    from features.taiwan_default import DEFINITION
+    from models.prepare import LABEL, Prepared
+    from models.release import load_release
+    from models.train import read_labelled
+    from models.train import train as train_release
+
+    with errors():
+        prepared = Prepared(data)
+        schema = DEFINITION.schema
+        folder = train_release(
+            read_labelled(prepared.training, schema, LABEL),
+            read_labelled(prepared.calibration, schema, LABEL),
+            schema,
+            DEFINITION.name,
+            out,
+            seed=seed,
+        )
+        _show_release(load_release(folder), as_json=as_json)
+
+
+def release_list(
+    folder: Annotated[Path, typer.Argument(help="A folder of releases.")] = WORK / "releases",
+    *,
+    as_json: Json = False,
+) -> None:
+    """List the releases of a folder."""
+    from models.registry import list_releases
+
+    found = list_releases(folder)
+    if as_json:
+        typer.echo(json.dumps([{"release": one.id, "refused": one.refused} for one in found]))
+        return
+    for one in found:
+        auc = f"calibration AUC {one.auc.value:.4f}" if one.auc else ""
+        typer.echo(f"{one.id}  {one.refused or auc}".rstrip())
+    if not found:
+        typer.echo(f"no release in {folder}")
+
+
+def release_show(folder: Path, *, as_json: Json = False) -> None:
+    """Show a release after its self-check."""
+    from models.release import load_release
+
+    with errors():
+        _show_release(load_release(folder), as_json=as_json)
+
+
+def release_check(folder: Path) -> None:
+    """Check every file's digest, and that the model scores its reference rows as when made."""
+    from models.release import load_release
+
+    with errors():
+        release = load_release(folder)
+        rows = len(release.reference.features)
+        typer.echo(f"release {release.id} is sound: {rows} reference rows score bit for bit")
+        typer.echo(f"  reasons are computed by {release.scorer.explained_by}")
+
+
+def release_create(
+    model: Annotated[Path, typer.Option(help="A LightGBM text model.")],
+    reference: Annotated[Path, typer.Option(help="Parquet rows with the model's features.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="A folder of releases.")],
+    policy: Annotated[Path | None, typer.Option(help="A policy.toml.")] = None,
+) -> None:
+    """Make a release of your own LightGBM model."""
+    from models.bring import create_release
+
+    with errors():
+        typer.echo(str(create_release(model, reference, policy, out)))
+
+
+def score(
+    file: Path,
+    release: Annotated[Path, typer.Option(help="A release folder.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="A Parquet file.")],
+    key: str = "application_id",
+) -> None:
+    """Decide the rows of a file, without Kafka."""
+    from models.release import load_release
+    from models.score_file import score_file
+    from stream.composition import release_folder
+
+    with errors():
+        rows = score_file(file, load_release(release_folder(release)), out, key)
+        typer.echo(f"{rows} rows decided: {out}")
+
+
+def _show_release(release: Any, *, as_json: bool) -> None:
+    import msgspec
+
+    if as_json:
+        document = {"release": release.id, "manifest": msgspec.to_builtins(release.manifest)}
+        typer.echo(json.dumps(document))
+        return
+    cutoffs = release.policy.cutoffs
+    typer.echo(f"release {release.id}  {release.folder}")
+    typer.echo(f"  {len(release.schema.names)} features, definition {release.definition.name}")
+    typer.echo(f"  approve below {cutoffs.refer:.4f}, decline from {cutoffs.decline:.4f}")
+    for part, metrics in release.manifest.metrics.items():
+        for name, metric in metrics.items():
+            typer.echo(
+                f"  {part} {name:10s} {metric.value:.4f}  [{metric.low:.4f}, {metric.high:.4f}]"
+            )

@@ -1,0 +1,110 @@
+"""Commands that run something: the demo, workers, and senders of applications."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream.commands.boundary import EXAMPLE, WORK, SetOptions, errors, fail, settings_of
+
+
+def demo(
+    seconds: Annotated[float, typer.Option(min=20, help="How long applications flow.")] = 25,
+    rate: Annotated[float, typer.Option(min=1, help="Applications a second.")] = 200,
+    *,
+    drift: Annotated[bool, typer.Option(help="Change an attribute's unit half-way.")] = True,
+    kill: Annotated[bool, typer.Option(help="Kill the worker with SIGKILL half-way.")] = True,
+) -> None:
+    """Everything embedded: train, stream, break it twice, and reconcile."""
+    from stream.demo import run_demo
+
+    with errors():
+        raise typer.Exit(run_demo(EXAMPLE, WORK / "demo", seconds, rate, drift=drift, kill=kill))
+
+
+def up() -> None:
+    """Run the demo's installation until Ctrl-C."""
+    from stream.demo import run_up
+
+    with errors():
+        raise typer.Exit(run_up(EXAMPLE, WORK / "up"))
+
+
+def worker(
+    agents: Annotated[str, typer.Option(help="scoring, sink or monitor; several by comma.")],
+    assign: SetOptions = None,
+    *,
+    with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Run agents until told to stop."""
+    from stream.app import ROLES
+    from stream.logs import configure_logging
+    from stream.supervisor import end_with_parent, supervise
+    from stream.worker import run_worker
+
+    with errors():
+        settings = settings_of(assign)
+        roles = [role.strip() for role in agents.split(",")]
+        unknown = [role for role in roles if role not in ROLES]
+        if unknown:
+            fail(f"no agents are called {unknown[0]!r}; there are {', '.join(ROLES)}", 2)
+        configure_logging(as_json=settings.log_json)
+        if with_parent:
+            end_with_parent()
+        if len(roles) == 1:
+            run_worker(settings, next(role for role in ROLES if role == roles[0]))
+        else:
+            raise typer.Exit(supervise(settings, [role for role in ROLES if role in roles]))
+
+
+def init(assign: SetOptions = None) -> None:
+    """Create what is missing: topics, and ClickHouse's tables and views."""
+    import asyncio
+
+    from sinks.migrations import migrate
+    from stream.topics import create_topics
+    from stream.worker import store_of
+
+    with errors():
+        settings = settings_of(assign)
+        created = asyncio.run(create_topics(settings.kafka))
+        migrate(store_of(settings))
+        made = ", ".join(created) or "none, all there"
+        typer.echo(f"topics created: {made}; tables and views are up to date")
+
+
+def send(
+    file: Path,
+    key: str = "application_id",
+    run: Annotated[
+        str | None, typer.Option(help="Begins each event's id; default: the file's digest.")
+    ] = None,
+    assign: SetOptions = None,
+) -> None:
+    """Send a file's rows as application events."""
+    import asyncio
+
+    from stream.send import send_file
+
+    with errors():
+        typer.echo(
+            f"{asyncio.run(send_file(settings_of(assign).kafka, file, key, run))} events sent"
+        )
+
+
+def simulate(
+    rate: Annotated[float, typer.Option(min=0.1)] = 50,
+    count: Annotated[int | None, typer.Option(help="Stop after so many; default: never.")] = None,
+    data: Annotated[Path, typer.Option(help="A folder that `prepare` made.")] = WORK,
+    bad_share: Annotated[float, typer.Option(min=0, max=1)] = 0.01,
+    assign: SetOptions = None,
+) -> None:
+    """Send the example's applications at a rate."""
+    import asyncio
+
+    from stream.send import simulate_example
+
+    with errors():
+        kafka = settings_of(assign).kafka
+        sent = asyncio.run(simulate_example(kafka, data, rate, count, bad_share))
+        typer.echo(f"{sent.good} good and {sent.bad} bad events sent")
