@@ -95,7 +95,9 @@ class Engine:
     def _connect(self) -> Any:
         import chdb
 
-        return chdb.connect(self._folder)
+        # Two packages bring this module, and which is installed last decides whether it has types.
+        connect: Any = chdb.connect
+        return connect(self._folder)
 
     def run(self, sql: str, data: bytes, url: Mapping[str, str]) -> bytes:
         """
