@@ -19,7 +19,8 @@ class Watchdog:
     Watches from a thread of its own, so that a blocked event loop is seen too.
 
     `lag` gives the records that wait; `progressed_at` the monotonic time, in seconds, of the last
-    finished poll or assignment. `end` leaves the process at once.
+    finished poll or assignment. While nothing waits, nothing stands still. `end` leaves the process
+    at once.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Watchdog:
         self._end = end
         self._now = now
         self._stopping_since: float | None = None
+        self._idle_at = now()
 
     def start(self) -> None:
         """Begin to watch; the thread ends with the process."""
@@ -55,10 +57,21 @@ class Watchdog:
                 logger.critical("worker.stop_overdue", seconds=STOP_SECONDS)
                 self._end(EXIT_STALLED)
             return
-        still_s = now - self._progressed_at()
-        if still_s > self._stall_seconds and self._lag() > 0:
-            logger.critical("worker.stalled", lag=self._lag(), seconds=round(still_s, 1))
+        lag = self._lag()
+        if lag == 0:
+            self._idle_at = now
+        elif self.stalled:
+            logger.critical("worker.stalled", lag=lag, seconds=round(self.still_seconds(), 1))
             self._end(EXIT_STALLED)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether records have waited too long since anything was finished."""
+        return self.still_seconds() > self._stall_seconds
+
+    def still_seconds(self) -> float:
+        """Say for how many seconds records have waited without any being finished."""
+        return max(0.0, self._now() - max(self._progressed_at(), self._idle_at))
 
     def _watch(self) -> None:
         pause = threading.Event()

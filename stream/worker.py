@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import faust
@@ -69,14 +68,15 @@ def run_worker(settings: Settings, role: Role) -> None:
         run_sql = _add_sink(app, settings, metrics, facts)
     else:
         _add_monitor(app, settings, metrics)
-    _add_status(app, settings, role, metrics, facts, run_sql)
-    worker = Worker(app, redirect_stdouts=False, quiet=True, override_logging=False)
-    worker.watchdog = Watchdog(
+    watchdog = Watchdog(
         lambda: sum(consumer_of(app).lag().values()),
         lambda: consumer_of(app).last_progress,
         settings.stall_seconds,
     )
-    worker.watchdog.start()
+    _add_status(app, settings, role, metrics, facts, watchdog, run_sql)
+    worker = Worker(app, redirect_stdouts=False, quiet=True, override_logging=False)
+    worker.watchdog = watchdog
+    watchdog.start()
     calm_memory()
     logger.info("worker.starting", role=role, kafka=settings.kafka.bootstrap_servers)
     worker.execute_from_commandline()
@@ -176,10 +176,11 @@ def _add_status(
     role: Role,
     metrics: Metrics,
     facts: Facts,
+    watchdog: Watchdog,
     run_sql: Callable[[str], bytes] | None,
 ) -> None:
     def snapshot() -> Status:
-        return _status(app, settings, role, metrics, facts)
+        return _status(app, role, metrics, facts, watchdog)
 
     @app.timer(1.0)  # type: ignore[untyped-decorator]
     async def measure_lag() -> None:
@@ -204,10 +205,9 @@ def _add_status(
 
 
 def _status(
-    app: faust.App, settings: Settings, role: Role, metrics: Metrics, facts: Facts
+    app: faust.App, role: Role, metrics: Metrics, facts: Facts, watchdog: Watchdog
 ) -> Status:
     consumer = consumer_of(app)
-    still_s = max(0.0, monotonic() - consumer.last_progress)
     not_ready = []
     try:
         assigned = consumer.assignment()
@@ -226,13 +226,12 @@ def _status(
         if family.type == "counter"
         for sample in family.samples
     }
-    alive = not (sum(lag.values()) > 0 and still_s > settings.stall_seconds)
     pipeline = facts.current() if facts.current else None
     as_of = pipeline.table.as_of if pipeline else None
     return Status(
         role=role,
         started_at=facts.started_at,
-        alive=alive,
+        alive=not (sum(lag.values()) > 0 and watchdog.stalled),
         not_ready=not_ready,
         release=pipeline.release if pipeline else None,
         feature_table_rows=len(pipeline.table) if pipeline else None,
@@ -240,5 +239,5 @@ def _status(
         refused=facts.current.refused if facts.current else "",
         lag={f"{tp.topic}/{tp.partition}": number for tp, number in lag.items()},
         counters=counters,
-        seconds_since_progress=still_s,
+        seconds_since_progress=watchdog.still_seconds(),
     )

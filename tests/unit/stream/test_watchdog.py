@@ -37,3 +37,20 @@ def test_a_stop_that_does_not_end_is_ended() -> None:
     watchdog.check()
 
     assert ended == [EXIT_STALLED]
+
+
+def test_work_that_comes_after_an_idle_time_is_given_its_time() -> None:
+    clock, ended = Clock(), list[int]()
+    lag = 0
+    watchdog = Watchdog(lambda: lag, lambda: 0.0, 60.0, end=ended.append, now=clock)
+    clock.now = 1_000
+    watchdog.check()
+
+    lag, clock.now = 5, 1_001
+    watchdog.check()
+    assert ended == []
+    assert watchdog.still_seconds() == 1
+
+    clock.now = 1_061
+    watchdog.check()
+    assert ended == [EXIT_STALLED]
