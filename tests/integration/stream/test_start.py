@@ -51,6 +51,12 @@ def test_a_topic_that_is_not_there_is_named_until_init_makes_it(real_broker: str
     kafka = kafka_at(real_broker)
     others = [kafka.applications, kafka.ledger]
     asyncio.run(ensure_topics(real_broker, {kafka.applications: 1}))
+    await_neighbour(
+        "kafka",
+        lambda: asyncio.run(check_topics(kafka, [kafka.applications])),
+        KafkaUnavailable,
+        seconds=20,
+    )
 
     with pytest.raises(KafkaUnavailable, match=f"{kafka.ledger}; run `creditstream init`") as error:
         asyncio.run(check_topics(kafka, others))
@@ -58,7 +64,12 @@ def test_a_topic_that_is_not_there_is_named_until_init_makes_it(real_broker: str
 
     created = asyncio.run(create_topics(kafka))
     assert sorted(created) == sorted([kafka.decisions, kafka.ledger, kafka.parked, kafka.alarms])
-    asyncio.run(check_topics(kafka, others))
+
+    def attempt() -> None:
+        asyncio.run(check_topics(kafka, others))
+
+    # A new topic has a leader a moment later, and is not there until then.
+    await_neighbour("kafka", attempt, KafkaUnavailable, seconds=20)
 
 
 def test_a_topic_at_the_mock_broker_appears_when_asked_for(mock_broker: str) -> None:
