@@ -1,19 +1,17 @@
-"""ClickHouse: a server, the engine in this process, or another process that hosts it."""
+"""ClickHouse: a server, or the engine in this process."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
-import httpx
-import msgspec
 import pyarrow as pa
 
 from sinks.query_guard import CANONICAL_SQL, FORBIDDEN_FUNCTIONS_SQL, QueryForbidden, QueryGuard
 
 TIMEOUT_SECONDS = 10
-SQL_PATH = "/api/v1/sql"
 _ARROW_STREAM = "ArrowStream"
 # Errors that pass by themselves (names in ClickHouse's ErrorCodes.cpp): memory, time, network,
 # too many parts or queries, no space, no replica, a quota used up, a server on its way down.
@@ -22,7 +20,7 @@ _TRANSIENT = frozenset(
     | {425, 439, 999}
 )
 _READER_SECONDS = 20
-_LONGEST_SECONDS = 30
+LONGEST_SECONDS = 30
 # The limits must be sent before `readonly`, which forbids any further change. A result above the
 # limit is an error: one that is cut would be taken for the whole.
 READ_ONLY = {
@@ -32,7 +30,6 @@ READ_ONLY = {
     "max_memory_usage": 2_000_000_000,
     "readonly": 1,
 }
-_MISSING_DOOR = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED)
 
 
 class StoreUnavailable(Exception):
@@ -67,11 +64,55 @@ class Store(Protocol):
         ...
 
 
+class Handle:
+    """
+    A client, and for the engine in process how to make another.
+
+    What chDB had computed of a query that then failed, it gives as the answer to the next one on
+    the same handle, whoever asks it. So a handle through which an error went is never used again.
+    """
+
+    def __init__(self, client: Any, reopen: Callable[[], Any] | None = None) -> None:
+        self.client = client
+        self._reopen = reopen
+        self._lock = Lock()
+        self._failed = False
+
+    def ask(self, call: Callable[[Any], Any], *, transient: frozenset[int] = _TRANSIENT) -> Any:
+        """Do something with the client; raises StoreUnavailable, StoreRefused."""
+        if self._reopen is None:
+            return _ask(partial(call, self.client), transient=transient)
+        with self._lock:
+            if self._failed:
+                # Opened before the other is closed: the engine stays while it has one handle.
+                failed, self.client = self.client, self._reopen()
+                failed.close()
+            self._failed = True  # until it has answered
+            answer = _ask(partial(call, self.client), transient=transient)
+            self._failed = False
+            return answer
+
+    def read(
+        self,
+        sql: str,
+        parameters: dict[str, str] | None = None,
+        *,
+        transient: frozenset[int] = _TRANSIENT,
+    ) -> pa.Table:
+        """Run a query and read its result as Arrow."""
+
+        def call(client: Any) -> Any:
+            return client.raw_query(sql, parameters=parameters, fmt=_ARROW_STREAM)
+
+        content = self.ask(call, transient=transient)
+        return pa.ipc.open_stream(content).read_all() if content else pa.table({})
+
+
 @dataclass(frozen=True, slots=True)
 class ClickHouse:
     """A store through clickhouse-connect: a server, or chDB in this process."""
 
-    client: Any
+    handle: Handle
     guard: QueryGuard | None = None
 
     def query(self, sql: str) -> pa.Table:
@@ -82,41 +123,29 @@ class ClickHouse:
         limits; anything else raises StoreRefused.
         """
         if self.guard is None:
-            return _read(self.client, sql)
-        canonical = _read(self.client, CANONICAL_SQL, {"sql": sql})["sql"][0].as_py()
+            return self.handle.read(sql)
+        canonical = self.handle.read(CANONICAL_SQL, {"sql": sql})["sql"][0].as_py()
         try:
             self.guard.check(canonical)
         except QueryForbidden as forbidden:
             raise StoreRefused(0, str(forbidden)) from None
         # Where a reader's query meets a limit, or would write, asking again changes nothing.
-        return _read(self.client, canonical, transient=frozenset())
+        return self.handle.read(canonical, transient=frozenset())
 
     def command(self, sql: str) -> None:
         """Run a statement."""
-        _ask(partial(self.client.command, sql))
+        self.handle.ask(lambda client: client.command(sql))
 
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         """Insert an Arrow table in one block."""
         settings = {"async_insert": 0, "insert_deduplication_token": token}
         # An insert whose reply is lost took effect and comes again: hence the token. (The driver
         # itself sends none again: an Arrow body is nothing that it can replay.)
-        _ask(partial(self.client.insert_arrow, table, rows, settings=settings))
+        self.handle.ask(lambda client: client.insert_arrow(table, rows, settings=settings))
 
     def close(self) -> None:
         """Close the client, and with it an engine in process."""
-        self.client.close()
-
-
-def _read(
-    client: Any,
-    sql: str,
-    parameters: dict[str, str] | None = None,
-    *,
-    transient: frozenset[int] = _TRANSIENT,
-) -> pa.Table:
-    call = partial(client.raw_query, sql, parameters=parameters, fmt=_ARROW_STREAM)
-    content = _ask(call, transient=transient)
-    return pa.ipc.open_stream(content).read_all() if content else pa.table({})
+        self.handle.client.close()
 
 
 def _ask(call: Callable[[], Any], *, transient: frozenset[int] = _TRANSIENT) -> Any:
@@ -135,66 +164,6 @@ def _ask(call: Callable[[], Any], *, transient: frozenset[int] = _TRANSIENT) -> 
         raise StoreUnavailable(str(error)) from error
 
 
-@dataclass(frozen=True, slots=True)
-class SqlDoor:
-    """A store that can only be asked: through the status service of the process that hosts it."""
-
-    url: str
-
-    def query(self, sql: str) -> pa.Table:
-        """Run a query; the process that hosts the store runs it read-only."""
-        try:
-            answer = httpx.post(
-                self.url + SQL_PATH,
-                content=sql.encode(),
-                headers={"content-type": "text/plain"},
-                timeout=_LONGEST_SECONDS,
-            )
-        except httpx.TransportError as error:
-            msg = f"no answer from {self.url}: {error}"
-            raise StoreUnavailable(msg) from error
-        if answer.status_code == httpx.codes.OK:
-            return self._read(answer.content)
-        detail = _detail(answer)
-        # A process of another role answers there, or none of ours.
-        missing = answer.status_code in _MISSING_DOOR
-        if missing or answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-            raise StoreUnavailable(detail)
-        raise StoreRefused(0, detail)
-
-    def _read(self, content: bytes) -> pa.Table:
-        try:
-            return pa.ipc.open_stream(content).read_all()
-        except pa.ArrowException as error:
-            msg = f"{self.url} answered with something other than a result: {error}"
-            raise StoreUnavailable(msg) from error
-
-    def command(self, sql: str) -> None:
-        """Refuse: the door is for reading."""
-        msg = f"the store behind {self.url} can only be read from here: {sql[:60]}"
-        raise StoreRefused(0, msg)
-
-    def insert(self, table: str, rows: pa.Table, token: str) -> None:
-        """Refuse: the door is for reading."""
-        msg = f"{len(rows)} rows for {table} ({token}): {self.url} can only be read from here"
-        raise StoreRefused(0, msg)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-def _detail(answer: httpx.Response) -> str:
-    """Say what a refusal says: RFC 9457's `detail`, else the beginning of whatever was sent."""
-    try:
-        return msgspec.json.decode(answer.content, type=_Problem).detail
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return f"{answer.status_code} from {answer.url}: {answer.text[:200]}"
-
-
-class _Problem(msgspec.Struct, frozen=True):
-    detail: str
-
-
 def open_store(
     url: str, *, user: str, password: str, database: str, read_only: bool = False
 ) -> ClickHouse:
@@ -206,26 +175,44 @@ def open_store(
     Raises StoreUnavailable where nobody answers, and where another process has the path;
     StoreRefused where a server knows no such user with that password.
     """
+    embedded = url.startswith("chdb://")
+    if embedded and read_only and not Path(url.removeprefix("chdb://")).is_dir():
+        msg = f"there is no store at {url}"  # the engine would make one
+        raise StoreUnavailable(msg)
+
+    def connect() -> Any:
+        client = _connect(url, user, password)
+        _use(client, database, create=not read_only)
+        # chDB keeps settings with the handle, so a reader has a handle of its own.
+        for name, value in READ_ONLY.items() if read_only else ():
+            client.set_client_setting(name, value)
+        return client
+
+    handle = Handle(connect(), connect if embedded else None)
+    if not read_only:
+        return ClickHouse(handle)
+    table_functions, functions = handle.read(FORBIDDEN_FUNCTIONS_SQL).columns
+    guard = QueryGuard(set(table_functions[0].as_py()), set(functions[0].as_py()))
+    return ClickHouse(handle, guard)
+
+
+def _connect(url: str, user: str, password: str) -> Any:
     import clickhouse_connect
 
-    embedded, path = url.startswith("chdb://"), url.removeprefix("chdb://")
-    if embedded and read_only and not Path(path).is_dir():  # the engine would make one
-        msg = f"there is no store at {url}"
-        raise StoreUnavailable(msg)
     try:
-        if embedded:
-            client = clickhouse_connect.get_client(interface="chdb", path=path)
-        else:
-            client = clickhouse_connect.get_client(
-                dsn=url,
-                username=user,
-                password=password,
-                connect_timeout=TIMEOUT_SECONDS,
-                # The server speaks first where a reader's query takes too long.
-                send_receive_timeout=_LONGEST_SECONDS,
-                query_retries=0,
-                autogenerate_session_id=False,
-            )
+        if url.startswith("chdb://"):
+            path = url.removeprefix("chdb://")
+            return clickhouse_connect.get_client(interface="chdb", path=path)
+        return clickhouse_connect.get_client(
+            dsn=url,
+            username=user,
+            password=password,
+            connect_timeout=TIMEOUT_SECONDS,
+            # The server speaks first where a reader's query takes too long.
+            send_receive_timeout=LONGEST_SECONDS,
+            query_retries=0,
+            autogenerate_session_id=False,
+        )
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ("clickhouse_connect", "chdb", "urllib3"):
             raise
@@ -234,16 +221,6 @@ def open_store(
         if code and code not in _TRANSIENT:
             raise StoreRefused(code, msg) from error
         raise StoreUnavailable(msg) from error
-    _use(client, database, create=not read_only)
-    if not read_only:
-        return ClickHouse(client)
-    # chDB keeps settings with the handle, so a reader has a handle of its own, and keeps it.
-    for name, value in READ_ONLY.items():
-        client.set_client_setting(name, value)
-    table_functions, functions = _read(client, FORBIDDEN_FUNCTIONS_SQL).columns
-    return ClickHouse(
-        client, QueryGuard(set(table_functions[0].as_py()), set(functions[0].as_py()))
-    )
 
 
 def _use(client: Any, database: str, *, create: bool) -> None:

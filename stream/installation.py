@@ -16,7 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from features.taiwan_default import DEFINITION
 from models.prepare import LABEL, Prepared, prepare
 from models.train import read_labelled, train
-from sinks.store import SqlDoor
+from sinks.door import SqlDoor
 from stream.app import ROLES, Role
 from stream.brokers import MockBroker
 from stream.reading import status_of

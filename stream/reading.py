@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from models.release import Release
-from sinks.store import SqlDoor, StoreUnavailable
+from sinks.door import SqlDoor, StoreNotHosted
 from stream.settings import Settings
 from stream.worker import store_of
 
@@ -33,8 +33,8 @@ def ask(settings: Settings, sql: str) -> pa.Table:
     if settings.store.url.startswith("chdb://"):
         try:
             return SqlDoor(settings.store.door).query(sql)
-        except StoreUnavailable:
-            pass  # nobody hosts it now
+        except StoreNotHosted:
+            pass
     store = store_of(settings, read_only=True)
     try:
         return store.query(sql)

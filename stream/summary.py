@@ -14,8 +14,8 @@ from rich.table import Table
 from models.evaluate import evaluate
 from models.prepare import KEY, LABEL, Prepared
 from scoring.decision import OUTCOMES, Decision
+from sinks.door import SqlDoor
 from sinks.parked import parse
-from sinks.store import SqlDoor
 from stream.reading import records_of, rows_table
 from stream.settings import KafkaSettings
 

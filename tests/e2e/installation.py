@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.prepare import Prepared
-from sinks.store import SqlDoor, StoreRefused, StoreUnavailable
+from sinks.door import SqlDoor
+from sinks.store import StoreRefused, StoreUnavailable
 from stream.app import Role
 from stream.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings, Settings

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sinks.clickhouse import ClickHouseSink, until_accepted
-from sinks.store import SqlDoor, Store, StoreRefused, StoreUnavailable, open_store
+from sinks.door import SqlDoor
+from sinks.store import Store, StoreRefused, StoreUnavailable, open_store
 from tests.integration.sinks.stored import everything, ledger, parked, rows
 from tests.unit.sinks.decisions import MINUTE_US, START_US, a_batch
 

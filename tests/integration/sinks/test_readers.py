@@ -1,5 +1,6 @@
 """Readers: a stranger's SQL reads the tables and does nothing else."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,59 @@ def test_a_reader_makes_no_store_where_there_is_none(tmp_path: Path) -> None:
         open_store(f"chdb://{nowhere}", user="", password="", database="default", read_only=True)
 
     assert not nowhere.exists()
+
+
+LEFTOVERS = [
+    # It has rows to give before it fails, and would pass for the canonical text of the next query.
+    "SELECT 'SELECT 42 AS n' AS sql FROM numbers(200000) WHERE throwIf(number = 190000) = 0",
+    "SELECT number AS n FROM numbers(200000) WHERE throwIf(number = 190000) = 0",
+    "SELECT 42 AS n FROM numbers(100001)",
+]
+
+
+@pytest.mark.parametrize("failing", LEFTOVERS)
+def test_a_query_that_fails_while_running_leaves_nothing_to_the_next(
+    reader: ClickHouse, failing: str
+) -> None:
+    for _ in range(3):
+        with pytest.raises(StoreRefused):
+            reader.query(failing)
+
+        assert rows(reader, "SELECT count() AS n FROM decisions") == [{"n": 3}]
+
+
+@pytest.mark.parametrize("failing", LEFTOVERS[:2])
+def test_what_fails_for_the_writer_leaves_nothing_to_its_next_question(
+    store: ClickHouse, failing: str
+) -> None:
+    ClickHouseSink(store).insert_ledger(ledger(a_batch(3)))
+    with pytest.raises(StoreRefused):
+        store.query(failing)
+
+    assert rows(store, "SELECT count() AS n FROM decisions") == [{"n": 3}]
+    assert ClickHouseSink(store).insert_ledger(ledger(a_batch(2, first_offset=9))) == 2
+    assert rows(store, "SELECT count() AS n FROM decisions") == [{"n": 5}]
+
+
+def test_askers_side_by_side_get_their_own_answers(reader: ClickHouse) -> None:
+    def ask(number: int) -> object:
+        if number % 2:
+            with pytest.raises(StoreRefused):
+                reader.query(LEFTOVERS[number % 3])
+            return None
+        return rows(reader, f"SELECT {number} AS n FROM decisions LIMIT 1")
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(ask, range(24)))
+
+    assert answers == [None if number % 2 else [{"n": number}] for number in range(24)]
+
+
+def test_after_a_failed_query_a_reader_still_only_reads(reader: ClickHouse) -> None:
+    with pytest.raises(StoreRefused):
+        reader.query(LEFTOVERS[1])
+
+    for forbidden in ("DROP TABLE decision_ledger", "SELECT * FROM numbers(100001)"):
+        with pytest.raises(StoreRefused):
+            reader.query(forbidden)
+    assert rows(reader, "SELECT getSetting('readonly') AS n") == [{"n": 1}]

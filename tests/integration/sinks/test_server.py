@@ -180,7 +180,7 @@ def test_a_reader_hears_of_its_time_limit_from_the_server_before_the_driver_hang
 ) -> None:
     limit = rows(reader, "SELECT getSetting('max_execution_time') AS s")[0]["s"]
 
-    assert reader.client.timeout.read_timeout > limit
+    assert reader.handle.client.timeout.read_timeout > limit
 
 
 @pytest.mark.parametrize(
