@@ -97,6 +97,9 @@ def score_file(path: Path, release: Release, out: Path, key: str) -> int:
     if key in _DECIDED:
         msg = f"key column {key!r} has the name of a column of the answer"
         raise RowsRefused(msg)
+    if out.suffix != ".parquet" or out.resolve() == path.resolve():
+        msg = f"{out}: the answer is a Parquet file, so its name ends in .parquet, and another file"
+        raise RowsRefused(msg)
     rows = read_rows(path, key)
     features = features_of(rows, release, path)
     known = np.zeros(len(features), dtype=bool)
@@ -111,8 +114,12 @@ def score_file(path: Path, release: Release, out: Path, key: str) -> int:
             "release": pa.repeat(release.id, len(features)),
         }
     )
-    with whole_file(out) as unfinished:
-        pq.write_table(decided, unfinished)
+    try:
+        with whole_file(out) as unfinished:
+            pq.write_table(decided, unfinished)
+    except OSError as error:
+        msg = f"{out} cannot be written: {error.strerror or error}"
+        raise RowsRefused(msg) from None
     return len(features)
 
 

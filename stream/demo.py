@@ -3,9 +3,11 @@
 import asyncio
 import os
 import random
+import shlex
 import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from stream.reading import status_of
 from stream.send import applicants_of
 from stream.simulate import Attributes, Sent, Simulator, send_at_rate
 from stream.summary import published, reconcile, summarise
-from stream.supervisor import Command, told_to_stop
+from stream.supervisor import Command, console_script, told_to_stop
 
 BAD_SHARE = 0.01
 DOLLARS = 32.0  # New Taiwan dollars in a US dollar, September 2005
@@ -28,6 +30,7 @@ _DRIFTED_SHARE = 2  # one applicant of so many sends the limit in the other unit
 # Parts of the streaming time: when the unit changes, and when the worker is killed.
 _DRIFT_AT, _KILL_AT = 0.3, 0.55
 _LOOK_SECONDS, _STILL_SECONDS = 0.5, 30.0
+_COUNT = "SELECT outcome, count() FROM decisions GROUP BY outcome"
 _ASK_NEXT = "SELECT * FROM risk_bands"
 
 
@@ -50,13 +53,8 @@ def run_up(example: Path, folder: Path) -> int:
     stopping = told_to_stop()
     with installed(console, example, folder) as running:
         _introduce(console, running)
-        servers = running.settings["scoring"].kafka.bootstrap_servers
-        data = running.prepared.folder
-        for line in (
-            "  send some     creditstream simulate --rate 50 \\",
-            f"                  --data {data} --set kafka.bootstrap_servers={servers}",
-        ):
-            console.print(line, highlight=False, soft_wrap=True)
+        data = shlex.quote(str(running.prepared.folder))
+        _print_commands(console, running, [f"simulate --rate 50 --data {data}", f'sql "{_COUNT}"'])
         while not stopping.wait(0.2):
             running.look_after()
     return 0
@@ -66,6 +64,8 @@ def run_demo(
     example: Path, folder: Path, seconds: float, rate: float, *, drift: bool, kill: bool
 ) -> int:
     """Run the demo; give 0 only if nothing was lost and nothing decided twice."""
+    # As Ctrl-C does: all that was started is ended in its order.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     console = Console()
     with installed(console, example, folder) as running:
         _introduce(console, running)
@@ -78,7 +78,7 @@ def run_demo(
         result = reconcile(story.sent.events, found, running.door)
         summarise(console, running.door, running.prepared, found.decisions, result)
         _print_report(console, running, report)
-    _try_next(console, running)
+    _try_next(console, running, found.decisions[-1].decision_id)
     return 0 if result.good else 1
 
 
@@ -86,7 +86,8 @@ def _print_report(console: Console, running: Installation, report: Command) -> N
     with console.status("drawing the drift report"):
         code = report.wait()
     said = running.report_log.read_text().splitlines() or [f"exit code {code}"]
-    line = f"drift report: {said[0]}" if code == 0 else f"no drift report: {said[-1]}"
+    drawn = "drift report, drawn while the stream went on"
+    line = f"{drawn}: {said[0]}" if code == 0 else f"no drift report: {said[-1]}"
     console.print(f"  {line}", highlight=False, soft_wrap=True)
 
 
@@ -97,25 +98,29 @@ def _introduce(console: Console, running: Installation) -> None:
         ("broker", f"librdkafka's mock, {servers} (not durable)"),
         ("clickhouse", f"chDB in the sink's process, {running.folder / 'chdb'}"),
         ("status", f"{running.url('scoring')}/status  /metrics  /docs"),
-        ("sql", f"creditstream sql {_store_of(running)} --set store.door={running.url('sink')} …"),
     ):
         console.print(f"  {name:14}{what}", highlight=False, soft_wrap=True)
 
 
-def _store_of(running: Installation) -> str:
-    return f"--set store.url=chdb://{running.folder / 'chdb'}"
-
-
-def _try_next(console: Console, running: Installation) -> None:
-    folder = running.folder
+def _try_next(console: Console, running: Installation, decision_id: str) -> None:
+    applications = shlex.quote(str(running.prepared.applications))
+    releases = shlex.quote(str(running.folder / "releases"))
     console.print("\nTry next")
-    for line in (
-        f'creditstream sql {_store_of(running)} "{_ASK_NEXT}"',
-        f"creditstream score {running.prepared.applications} \\",
-        f"  --release {folder / 'releases'} -o scored.parquet",
-        "creditstream doctor        before you connect your own Kafka and ClickHouse",
-    ):
-        console.print(f"  {line}", soft_wrap=True, highlight=False)
+    commands = [
+        f'sql "{_ASK_NEXT}"',
+        f"decision show {decision_id}",
+        f"score {applications} --release {releases} -o scored.parquet",
+        "drift",
+    ]
+    _print_commands(console, running, commands)
+
+
+def _print_commands(console: Console, running: Installation, commands: Sequence[str]) -> None:
+    """Print commands as a shell in this folder takes them, whatever is on its path."""
+    program = shlex.quote(os.path.relpath(console_script()))
+    settings = shlex.quote(os.path.relpath(running.shell_settings))
+    for line in (f". {settings}", *(f"{program} {command}" for command in commands)):
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
 
 
 async def _stream(

@@ -1,6 +1,7 @@
 """Everything embedded on one machine: example, release, broker and a process for each role."""
 
 import fcntl
+import shlex
 import shutil
 import socket
 import time
@@ -20,7 +21,7 @@ from sinks.door import SqlDoor
 from stream.app import ROLES, Role
 from stream.brokers import MockBroker
 from stream.reading import status_of
-from stream.settings import Settings, read_settings
+from stream.settings import Settings, environment_of, read_settings
 from stream.supervisor import RoleProcess, stop_all
 
 _READY_SECONDS = 60.0
@@ -43,6 +44,11 @@ class Installation:
     prepared: Prepared
     settings: Mapping[Role, Settings]
     processes: Mapping[Role, RoleProcess]
+
+    @property
+    def shell_settings(self) -> Path:
+        """Give the file that a shell reads to ask this installation."""
+        return self.folder / "settings.sh"
 
     @property
     def report_log(self) -> Path:
@@ -97,6 +103,7 @@ def installed(
             running = Installation(folder, prepared, of_role, processes)
             for process in processes.values():
                 process.start()
+            _write_settings(running)
             _await_ready(running)
         yield running
 
@@ -143,6 +150,17 @@ def _with_ports(common: Mapping[str, str], roles: Sequence[Role]) -> dict[Role, 
         role: read_settings({**common, **doors, "status.port": str(port)})
         for role, port in ports.items()
     }
+
+
+def _write_settings(running: Installation) -> None:
+    """Write what a shell needs to ask the installation, but not what would start it again."""
+    settings = next(iter(running.settings.values()))
+    lines = [
+        f"export {name}={shlex.quote(value)}\n"
+        for name, value in environment_of(settings).items()
+        if not name.startswith("CREDITSTREAM_STATUS__")
+    ]
+    running.shell_settings.write_text("".join(lines))
 
 
 def _await_ready(running: Installation) -> None:

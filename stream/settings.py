@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "CREDITSTREAM_"
+_ENV_FILE = ".env"
 
 
 class SettingsInvalid(Exception):
@@ -54,7 +56,9 @@ class StoreSettings(_Section):
     """Where ClickHouse is."""
 
     url: str = Field(
-        "http://127.0.0.1:8123", description="http(s)://host:port, or chdb:///path (embedded)."
+        "http://127.0.0.1:8123",
+        pattern="^(https?|chdb)://.",
+        description="http(s)://host:port, or chdb:///path (embedded).",
     )
     door: str = Field(
         "http://127.0.0.1:8011", description="The status service of who hosts an embedded store."
@@ -103,7 +107,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter="__",
-        env_file=".env",
+        env_file=_ENV_FILE,
         env_ignore_empty=True,
         extra="ignore",  # other programs' keys in .env; ours are checked by name below
         frozen=True,
@@ -147,7 +151,7 @@ def read_settings(assignments: Mapping[str, str] | None = None) -> Settings:
     allowed.
     """
     known = {_variable(path): path for path, _ in _leaves(Settings)}
-    for name in os.environ:
+    for name in (*os.environ, *dotenv_values(_ENV_FILE)):
         if name.startswith(PREFIX) and name.upper() not in known:
             _refuse_unknown(name, list(known))
     values: dict[str, Any] = {}
@@ -162,9 +166,12 @@ def read_settings(assignments: Mapping[str, str] | None = None) -> Settings:
     try:
         return Settings(**values)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
+        first = error.errors(include_url=False)[0]
         path = ".".join(str(step) for step in first["loc"])
-        msg = f"setting {_variable(path)} ({path}): {first['msg']}"
+        # A section as a whole may hold the password.
+        plain = path in known.values() and not path.endswith("password")
+        shown = f", not {first['input']!r}" if plain else ""
+        msg = f"setting {_variable(path)} ({path}): {first['msg']}{shown}"
         raise SettingsInvalid(msg) from None
 
 

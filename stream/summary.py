@@ -108,7 +108,7 @@ def summarise(
     console.rule("what happened")
     consumed = f"consumed {found.sent:,} = decided {found.decided:,} + parked {found.parked:,}"
     for line in (
-        f"{consumed}   (on the topics, where {found.repeated:,} stand again)",
+        f"{consumed}   (on the topics; {found.repeated:,} delivered again after the kill)",
         f"rows in ClickHouse {found.rows:,} + {found.rows_parked:,}",
         f"[bold]lost {found.lost}   decided twice {found.decided_twice}[/]",
     ):

@@ -241,3 +241,24 @@ def test_reference_rows_and_policies_that_do_not_fit_a_brought_model_are_refused
         create_release(model, few, None, tmp_path / "releases")
     with pytest.raises(ReleaseRefused, match=r"none\.toml is missing"):
         create_release(model, reference, tmp_path / "none.toml", tmp_path / "releases")
+
+
+@pytest.mark.parametrize(
+    ("name", "out"),
+    [
+        ("rows.csv", "rows.csv"),
+        ("rows.csv", "answer.csv"),
+        ("rows.parquet", "rows.parquet"),
+        ("rows.parquet", "folder/../rows.parquet"),
+    ],
+)
+def test_an_answer_never_takes_the_place_of_the_question(
+    release: Release, tmp_path: Path, name: str, out: str
+) -> None:
+    rows = tmp_path / name
+    rows.write_bytes(b"as it was")
+
+    with pytest.raises(RowsRefused, match=r"name ends in \.parquet, and another file"):
+        score_file(rows, release, tmp_path / out, "application_id")
+
+    assert rows.read_bytes() == b"as it was"

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from stream.settings import SettingsInvalid, environment_of, read_settings
@@ -25,14 +27,36 @@ def test_a_mistyped_variable_is_refused_with_the_right_one(monkeypatch: pytest.M
 
 
 def test_a_bad_value_is_refused_by_name() -> None:
-    with pytest.raises(SettingsInvalid, match=r"kafka\.partitions\): Input should be greater"):
+    with pytest.raises(
+        SettingsInvalid, match=r"kafka\.partitions\): Input should be greater.*, not '0'"
+    ):
         read_settings({"kafka.partitions": "0"})
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "localhost:8123", "chdb://", ""])
+def test_a_store_is_where_its_url_says_or_nowhere(url: str) -> None:
+    with pytest.raises(SettingsInvalid, match=r"store\.url"):
+        read_settings({"store.url": url})
+
+
+@pytest.mark.parametrize("name", ["CREDITSTREAM_KAFKA__PARTITIONZ", "CREDITSTREAM_RELEASEE"])
+def test_a_mistyped_line_of_the_env_file_is_refused_with_the_right_one(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(f"OTHER=1\n{name}=3\n")
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(SettingsInvalid, match=f"{name}: did you mean {name[:-1]}"):
+        read_settings()
 
 
 def test_a_secret_is_never_shown() -> None:
     settings = read_settings({"store.password": "hunter2"})
-
     assert "hunter2" not in repr(settings)
+
+    with pytest.raises(SettingsInvalid) as refused:
+        read_settings({"store.password": "hunter2", "store.url": "nowhere"})
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_child_process_reads_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
