@@ -34,7 +34,6 @@ def stores_on(server: Server) -> Iterator[Open]:
 
 @pytest.fixture(scope="package")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pytest.importorskip("chdb")
     path: Path = tmp_path_factory.mktemp("chdb")
     url = f"chdb://{path}"
     # While this handle is open the engine stays, whatever a test closes.
