@@ -14,8 +14,9 @@ from scoring.poll import Headers, Poll
 Stage = Literal["decode", "enrich", "score", "encode"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
-LARGEST_PARKED = 700_000
 _HEAD = 65_536
+_HEADER = 10
+"""Bytes that a header has, at most, beside its name and value."""
 
 PREFIX = "creditstream-"
 """Headers of this prefix are ours: an event's own of that name are not kept."""
@@ -57,7 +58,7 @@ class ParkedEvent:
     `key`, `value` and `headers` are the event's own; `shown` shows the value at `path` (at most 120
     characters) that broke `rule`; `topic`, `partition` and `offset` say where it stood;
     `parked_at` is aware and in UTC; `produced_at_ms` is the event's Kafka timestamp. An event above
-    LARGEST_PARKED bytes is parked by its head; `cut` then gives its size and its value's sha256.
+    the size that the topic takes is parked by its head; `cut` then gives its own and its sha256.
     """
 
     key: bytes | None
@@ -78,17 +79,28 @@ class ParkedEvent:
 
     @classmethod
     def of(
-        cls, poll: Poll, rejection: Rejection, *, stage: Stage, parked_at: datetime, release: str
+        cls,
+        poll: Poll,
+        rejection: Rejection,
+        *,
+        stage: Stage,
+        parked_at: datetime,
+        release: str,
+        largest: int,
     ) -> "ParkedEvent":
-        """Park the record of a poll that a rejection names."""
+        """
+        Park the record of a poll that a rejection names.
+
+        `largest` is how many bytes of key, value and headers are parked whole.
+        """
         at = rejection.position
         key, value = poll.keys[at], poll.values[at]
         headers = tuple((n, v) for n, v in poll.headers[at] if not n.startswith(PREFIX))
         cut = ""
-        size = sum(len(n) + len(v or b"") for n, v in headers) + len(key or b"") + len(value or b"")
-        if size > LARGEST_PARKED:
-            # With what is said of it, the record would exceed what the broker took the event for,
-            # and the partition would stand still.
+        size = len(key or b"") + len(value or b"")
+        size += sum(len(n) + len(v or b"") + _HEADER for n, v in headers)
+        if size > largest:
+            # The broker would refuse the record, and the partition would stand still.
             digest = hashlib.sha256(value or b"").hexdigest()
             cut = f"{size} bytes with key and headers; value of sha256 {digest}"
             key, value, headers = (key or b"")[:_HEAD], (value or b"")[:_HEAD], ()

@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 
 from sinks.ledger import LEDGER_SCHEMA, MAX_MESSAGE_BYTES
-from sinks.parked import LARGEST_PARKED
 from stream.headers import AlarmHeaders, ApplicationHeaders, DecisionHeaders
 from stream.settings import KafkaSettings
 
@@ -44,7 +43,7 @@ def asyncapi(
     `files` are the JSON Schemas of applications, decisions, parked (headers) and alarms, relative
     to the document, and `examples` theirs.
     """
-    messages = _messages(files, examples)
+    messages = _messages(files, examples, kafka.parked_max_bytes)
     addresses = {name: getattr(kafka, name) for name in messages}
     return {
         "asyncapi": "3.0.0",
@@ -77,7 +76,7 @@ def asyncapi(
 
 
 def _messages(
-    files: Mapping[str, str], examples: Mapping[str, list[Document]]
+    files: Mapping[str, str], examples: Mapping[str, list[Document]], parked_max_bytes: int
 ) -> dict[str, Document]:
     references = {name: {"$ref": f"./{path}"} for name, path in files.items()}
     payloads = {
@@ -121,7 +120,7 @@ def _messages(
             "headers": references["parked"],
             "payload": {
                 "description": "The event's own bytes, null where it had none; of an event above "
-                f"{LARGEST_PARKED:,} bytes the head."
+                f"{parked_max_bytes:,} bytes the head."
             },
             "examples": [{"headers": example} for example in examples["parked"]],
             "bindings": _key("The event's own bytes, null where it had none."),

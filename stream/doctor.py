@@ -15,7 +15,7 @@ from stream.app import ROLES
 from stream.composition import release_folder
 from stream.reading import ask
 from stream.settings import Settings
-from stream.topics import describe_topics, inputs_of
+from stream.topics import check_parking, describe_topics, inputs_of, outputs_of
 
 _INIT = "run `creditstream init`"
 _STORE = "SELECT version() AS version, (SELECT count() FROM schema_migrations) AS migrations"
@@ -85,10 +85,15 @@ def _table(settings: Settings) -> str:
 def _kafka(settings: Settings) -> str:
     servers = settings.kafka.bootstrap_servers
     found = {topic["topic"] for topic in asyncio.run(describe_topics(servers))}
-    wanted = {topic for role in ROLES for topic in inputs_of(settings.kafka, role)}
+    wanted = {
+        topic
+        for role in ROLES
+        for topic in inputs_of(settings.kafka, role) + outputs_of(settings.kafka, role)
+    }
     if lacking := sorted(wanted - found):
         msg = f"not at {servers}: {', '.join(lacking)}; {_INIT}"
         raise Missing(msg)
+    asyncio.run(check_parking(settings.kafka))
     return f"{len(found)} topics at {servers}"
 
 

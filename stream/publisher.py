@@ -10,7 +10,9 @@ from aiokafka import AIOKafkaProducer
 from scoring.poll import Headers
 
 MAX_BATCH_BYTES = 900_000
-MAX_REQUEST_BYTES = 1_048_576
+"""Of what a broker takes by default: 1,048,588 bytes."""
+
+_REQUEST_OVERHEAD = 100_000
 
 
 class OutRecord(NamedTuple):
@@ -25,8 +27,8 @@ class OutRecord(NamedTuple):
 class RecordTooLarge(Exception):
     """A record does not fit into a request that the broker takes."""
 
-    def __init__(self, topic: str, size: int) -> None:
-        msg = f"a record of {size} bytes for {topic} exceeds {MAX_BATCH_BYTES}"
+    def __init__(self, topic: str, size: int, largest: int) -> None:
+        msg = f"a record of {size} bytes for {topic} exceeds {largest}"
         super().__init__(msg)
         self.topic = topic
         self.size = size
@@ -36,11 +38,19 @@ class Publisher:
     """
     An idempotent producer (acks=all) that is done when the broker says so.
 
-    `deadline` is in seconds and covers one `publish`; when it passes, or a send fails, `publish`
-    raises, the caller ends uncommitted, and its input comes again.
+    `max_batch_bytes` is what the broker takes in one batch, before compression, for the topics that
+    are written. `deadline` is in seconds and covers one `publish`; when it passes, or a send fails,
+    `publish` raises, the caller ends uncommitted, and its input comes again.
     """
 
-    def __init__(self, bootstrap_servers: str, *, client_id: str, deadline: float = 30.0) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        *,
+        client_id: str,
+        max_batch_bytes: int = MAX_BATCH_BYTES,
+        deadline: float = 30.0,
+    ) -> None:
         self._options = {
             "bootstrap_servers": bootstrap_servers,
             "client_id": client_id,
@@ -48,10 +58,11 @@ class Publisher:
             "enable_idempotence": True,
             # Cheapest at what aiokafka lets one choose: a quarter of zstd's time, a sixth of lz4's.
             "compression_type": "snappy",
-            "max_batch_size": MAX_BATCH_BYTES,
-            "max_request_size": MAX_REQUEST_BYTES,
+            "max_batch_size": max_batch_bytes,
+            "max_request_size": max_batch_bytes + _REQUEST_OVERHEAD,
             "request_timeout_ms": int(deadline * 1000),
         }
+        self._largest = max_batch_bytes
         self._deadline = deadline
         self._producer: AIOKafkaProducer | None = None
 
@@ -101,8 +112,8 @@ class Publisher:
                 batch = self._producer.create_batch()
                 batch.append(**fields)
             # A batch takes its first record whatever its size.
-            if batch.record_count() == 1 and batch.size() > MAX_BATCH_BYTES:
-                raise RecordTooLarge(topic, batch.size())
+            if batch.record_count() == 1 and batch.size() > self._largest:
+                raise RecordTooLarge(topic, batch.size(), self._largest)
         if batch.record_count():
             batches.append(batch)
         return batches

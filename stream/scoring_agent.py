@@ -18,6 +18,7 @@ from stream.codec import decision_records
 from stream.lanes import in_lanes
 from stream.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings
+from stream.topics import parked_record_bytes
 from stream.transport import PollInFlight
 
 Clock = Callable[[], int]
@@ -40,23 +41,30 @@ def scoring_agent(
     async def score(polls: Polls) -> None:
         # One thread, beside which status, fetching and the other partitions' output go on.
         with ThreadPoolExecutor(1, thread_name_prefix="decide") as decider:
-            async with Publisher(
-                kafka.bootstrap_servers, client_id="creditstream-scoring"
-            ) as publisher:
+            async with (
+                Publisher(kafka.bootstrap_servers, client_id="creditstream-scoring") as publisher,
+                Publisher(
+                    kafka.bootstrap_servers,
+                    client_id="creditstream-parking",
+                    max_batch_bytes=parked_record_bytes(kafka),
+                ) as parker,
+            ):
 
                 async def decide(taken: Sequence[PollInFlight]) -> None:
                     for poll in taken:
-                        await _decide(poll, decider, publisher)
+                        await _decide(poll, decider, publisher, parker)
 
                 await in_lanes(polls, lambda poll: poll.poll.partition, decide, waiting=2)
 
-    async def _decide(poll: PollInFlight, decider: Executor, publisher: Publisher) -> None:
+    async def _decide(
+        poll: PollInFlight, decider: Executor, publisher: Publisher, parker: Publisher
+    ) -> None:
         now_us = clock() // 1000
         loop = asyncio.get_running_loop()
         with metrics.stage("decide"):
             decided = await loop.run_in_executor(decider, pipeline().decide, poll.poll, now_us)
         with metrics.stage("publish"):
-            await _publish(publisher, kafka, poll.poll, decided, now_us)
+            await _publish(publisher, parker, kafka, poll.poll, decided, now_us)
         poll.finish()
         _count(metrics, poll.poll, decided, clock())
 
@@ -64,29 +72,39 @@ def scoring_agent(
 
 
 async def _publish(
-    publisher: Publisher, kafka: KafkaSettings, poll: Poll, decided: Decided, now_us: int
+    publisher: Publisher,
+    parker: Publisher,
+    kafka: KafkaSettings,
+    poll: Poll,
+    decided: Decided,
+    now_us: int,
 ) -> None:
     batch = decided.batch
     now_ms = now_us // 1000
-    outputs: dict[str, Iterable[OutRecord]] = {}
+    outputs: list[tuple[Publisher, str, Iterable[OutRecord]]] = []
     if len(batch):
-        outputs[kafka.decisions] = decision_records(batch)
-        outputs[kafka.ledger] = (
-            OutRecord(None, message, [], now_ms) for message in encode_ledger(batch)
-        )
+        ledger = (OutRecord(None, message, [], now_ms) for message in encode_ledger(batch))
+        outputs.append((publisher, kafka.decisions, decision_records(batch)))
+        outputs.append((publisher, kafka.ledger, ledger))
     if decided.rejections:
         parked = (
             ParkedEvent.of(
-                poll, rejection, stage="decode", parked_at=instant(now_us), release=batch.release
+                poll,
+                rejection,
+                stage="decode",
+                parked_at=instant(now_us),
+                release=batch.release,
+                largest=kafka.parked_max_bytes,
             )
             for rejection in decided.rejections
         )
-        outputs[kafka.parked] = (
+        records = (
             OutRecord(event.key, event.value, event.record_headers(), now_ms) for event in parked
         )
+        outputs.append((parker, kafka.parked, records))
     async with asyncio.TaskGroup() as group:
-        for topic, records in outputs.items():
-            group.create_task(publisher.publish(topic, poll.partition, records))
+        for by, topic, found in outputs:
+            group.create_task(by.publish(topic, poll.partition, found))
 
 
 def _count(metrics: Metrics, poll: Poll, decided: Decided, now_ns: int) -> None:

@@ -38,6 +38,9 @@ class KafkaSettings(_Section):
     replication: Annotated[int, Field(ge=1, le=32)] = Field(
         1, description="Copies of each topic that `init` creates; 3 in production."
     )
+    parked_max_bytes: Annotated[int, Field(ge=100_000, le=50_000_000)] = Field(
+        2_000_000, description="An event above it is parked by head and digest."
+    )
     max_poll_records: Annotated[int, Field(ge=1, le=100_000)] = Field(
         2_000, description="Records decided together, at most."
     )

@@ -5,11 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
+    IncompatibleBrokerVersion,
     KafkaConnectionError,
     KafkaError,
     TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 
@@ -18,6 +22,10 @@ from stream.settings import KafkaSettings
 
 _ASK_SECONDS = 5.0
 _VARIABLE = "CREDITSTREAM_KAFKA__BOOTSTRAP_SERVERS"
+_LIMIT = "max.message.bytes"
+_SAID_OF_IT = 20_000
+
+logger = structlog.get_logger(__name__)
 
 
 class KafkaUnavailable(Exception):
@@ -47,6 +55,16 @@ def inputs_of(kafka: KafkaSettings, role: Role) -> list[str]:
     return topics[role]
 
 
+def outputs_of(kafka: KafkaSettings, role: Role) -> list[str]:
+    """Give the topics that a role writes."""
+    topics = {
+        "scoring": [kafka.decisions, kafka.ledger, kafka.parked],
+        "sink": [],
+        "monitor": [kafka.alarms],
+    }
+    return topics[role]
+
+
 async def describe_topics(
     bootstrap_servers: str, topics: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
@@ -68,6 +86,42 @@ async def check_topics(kafka: KafkaSettings, topics: Sequence[str]) -> None:
     missing = [topic["topic"] for topic in described if topic["error_code"] != 0]
     if missing:
         msg = f"not at {kafka.bootstrap_servers}: {', '.join(missing)}; run `creditstream init`"
+        raise KafkaUnavailable(msg)
+
+
+def parked_record_bytes(kafka: KafkaSettings) -> int:
+    """Give the size of the largest parked event, with what is said of it."""
+    return kafka.parked_max_bytes + _SAID_OF_IT
+
+
+async def check_parking(kafka: KafkaSettings) -> None:
+    """See that the parked topic takes the largest parked event; raises KafkaUnavailable."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    asked = ConfigResource(ConfigResourceType.TOPIC, kafka.parked, {_LIMIT: None})
+    try:
+        with naming_the_broker(kafka.bootstrap_servers):
+            async with asyncio.timeout(_ASK_SECONDS):
+                await admin.start()
+                try:
+                    (answer,) = await admin.describe_configs([asked])
+                except IncompatibleBrokerVersion:  # the mock, which has no limits
+                    return
+    finally:
+        await admin.close()
+    ((code, _, _, _, entries),) = answer.resources
+    if code == UnknownTopicOrPartitionError.errno:
+        msg = f"not at {kafka.bootstrap_servers}: {kafka.parked}; run `creditstream init`"
+        raise KafkaUnavailable(msg)
+    if code != 0:
+        reason = for_code(code).__name__
+        logger.warning("topics.limit_not_told", topic=kafka.parked, cause=reason)
+        return
+    limit, needed = int(entries[0][1]), parked_record_bytes(kafka)
+    if limit < needed:
+        msg = (
+            f"topic {kafka.parked} takes records of {limit} bytes ({_LIMIT}), and a parked event "
+            f"may have {needed}: raise the one or lower CREDITSTREAM_KAFKA__PARKED_MAX_BYTES"
+        )
         raise KafkaUnavailable(msg)
 
 
@@ -112,8 +166,11 @@ async def ensure_topics(
 
 async def create_topics(kafka: KafkaSettings) -> list[str]:
     """Create creditstream's topics with alike partitions: `ensure_topics` or KafkaUnavailable."""
-    names = [kafka.applications, kafka.decisions, kafka.ledger, kafka.parked, kafka.alarms]
+    names = [kafka.applications, kafka.decisions, kafka.ledger, kafka.alarms]
     wanted = dict.fromkeys(names, kafka.partitions)
-    servers = kafka.bootstrap_servers
+    parked = {kafka.parked: kafka.partitions}
+    large = {_LIMIT: str(parked_record_bytes(kafka))}
+    servers, replication = kafka.bootstrap_servers, kafka.replication
     with naming_the_broker(servers):
-        return await ensure_topics(servers, wanted, replication=kafka.replication)
+        created = await ensure_topics(servers, wanted, replication=replication)
+        return created + await ensure_topics(servers, parked, large, replication=replication)

@@ -19,8 +19,8 @@ from sinks.store import ClickHouse, StoreRefused, StoreUnavailable, open_store
 from stream.app import Role, consumer_of, new_app, register
 from stream.memory import calm_memory
 from stream.neighbours import await_neighbour
-from stream.settings import Settings
-from stream.topics import KafkaUnavailable, check_topics, inputs_of
+from stream.settings import KafkaSettings, Settings
+from stream.topics import KafkaUnavailable, check_parking, check_topics, inputs_of, outputs_of
 from stream.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def run_worker(settings: Settings, role: Role) -> None:
     kafka = settings.kafka
     await_neighbour(
         "kafka",
-        lambda: asyncio.run(check_topics(kafka, inputs_of(kafka, role))),
+        lambda: asyncio.run(_check_kafka(kafka, role)),
         KafkaUnavailable,
         settings.start_seconds,
     )
@@ -80,6 +80,12 @@ def run_worker(settings: Settings, role: Role) -> None:
     calm_memory()
     logger.info("worker.starting", role=role, kafka=settings.kafka.bootstrap_servers)
     worker.execute_from_commandline()
+
+
+async def _check_kafka(kafka: KafkaSettings, role: Role) -> None:
+    await check_topics(kafka, inputs_of(kafka, role) + outputs_of(kafka, role))
+    if role == "scoring":
+        await check_parking(kafka)
 
 
 def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Facts) -> None:

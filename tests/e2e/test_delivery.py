@@ -1,6 +1,7 @@
 """Two real worker processes on a real broker, one of them killed: nothing lost, nothing twice."""
 
 import asyncio
+import hashlib
 import os
 import signal
 from datetime import UTC, datetime
@@ -108,6 +109,11 @@ def test_hostile_records_are_decided_or_parked_and_the_partition_moves_on(
             "invalid",
             "malformed",
         ]
+        for row in door.query(
+            "SELECT origin_offset AS at, lower(hex(SHA256(ifNull(value, '')))) AS digest "
+            "FROM parked_events FINAL"
+        ).to_pylist():
+            assert row["digest"] == hashlib.sha256(records[row["at"]][1] or b"").hexdigest()
     assert [process.starts for process in processes] == [1, 1]
 
 

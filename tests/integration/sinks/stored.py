@@ -44,6 +44,7 @@ def parked(offset: int, *, path: str = "$.attributes.AGE", minute: int = 1) -> P
         stage="decode",
         parked_at=datetime(2026, 1, 1, 0, minute, tzinfo=UTC),
         release="release-a",
+        largest=1_000,
     )
 
 

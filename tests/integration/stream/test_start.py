@@ -10,7 +10,13 @@ from sinks.store import StoreUnavailable
 from stream.neighbours import await_neighbour
 from stream.settings import KafkaSettings
 from stream.supervisor import console_script
-from stream.topics import KafkaUnavailable, check_topics, create_topics, ensure_topics
+from stream.topics import (
+    KafkaUnavailable,
+    check_parking,
+    check_topics,
+    create_topics,
+    ensure_topics,
+)
 
 NOBODY = "127.0.0.1:1"
 
@@ -70,6 +76,31 @@ def test_a_topic_that_is_not_there_is_named_until_init_makes_it(real_broker: str
 
     # A new topic has a leader a moment later, and is not there until then.
     await_neighbour("kafka", attempt, KafkaUnavailable, seconds=20)
+
+
+@pytest.mark.real_broker
+def test_a_parked_topic_that_takes_too_little_is_refused_by_its_limit(real_broker: str) -> None:
+    kafka = kafka_at(real_broker)
+    asyncio.run(ensure_topics(real_broker, {kafka.parked: 1}))
+
+    smaller = kafka.model_copy(update={"parked_max_bytes": 1_000_000})
+    await_neighbour(
+        "kafka", lambda: asyncio.run(check_parking(smaller)), KafkaUnavailable, seconds=20
+    )
+
+    with pytest.raises(KafkaUnavailable, match=r"1048588 bytes \(max.message.bytes\)") as error:
+        asyncio.run(check_parking(kafka))
+    assert "CREDITSTREAM_KAFKA__PARKED_MAX_BYTES" in str(error.value)
+
+    other = kafka_at(real_broker)
+    asyncio.run(create_topics(other))
+    await_neighbour(
+        "kafka", lambda: asyncio.run(check_parking(other)), KafkaUnavailable, seconds=20
+    )
+
+
+def test_the_mock_broker_has_no_limit_to_ask_for(mock_broker: str) -> None:
+    asyncio.run(check_parking(kafka_at(mock_broker)))
 
 
 def test_a_topic_at_the_mock_broker_appears_when_asked_for(mock_broker: str) -> None:

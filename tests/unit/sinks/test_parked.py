@@ -1,5 +1,6 @@
 """Parked events: a record of the parked topic says all that is needed to understand and send it."""
 
+import hashlib
 from datetime import UTC, datetime
 
 import pytest
@@ -58,6 +59,7 @@ def an_event() -> ParkedEvent:
         stage="decode",
         parked_at=datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
         release="release-a",
+        largest=1_000,
     )
 
 
@@ -127,6 +129,26 @@ def test_a_record_that_does_not_say_why_it_was_parked_is_refused(
         parse(None, b"", headers)
 
 
+def test_an_event_is_parked_whole_up_to_a_size_and_by_head_and_digest_above_it() -> None:
+    value = b"x" * 100_000
+    poll = Poll("t", 0, [0], [0], [None], [value], [[("h", b"12345")]])
+
+    def parked(largest: int) -> ParkedEvent:
+        return ParkedEvent.of(
+            poll,
+            Rejection(0, "malformed", "$", "x", "no"),
+            stage="decode",
+            parked_at=an_event().parked_at,
+            release="",
+            largest=largest,
+        )
+
+    whole, by_head = parked(100_016), parked(100_015)
+    assert (whole.value, whole.headers, whole.cut) == (value, (("h", b"12345"),), "")
+    assert (by_head.value, by_head.headers) == (value[:65_536], ())
+    assert hashlib.sha256(value).hexdigest() in by_head.cut
+
+
 def test_text_that_utf8_cannot_hold_is_parked_all_the_same() -> None:
     event = an_event()
     poll = Poll("t", 0, [0], [0], [None], [b"{}"], [[]])
@@ -136,6 +158,7 @@ def test_text_that_utf8_cannot_hold_is_parked_all_the_same() -> None:
         stage="decode",
         parked_at=event.parked_at,
         release="",
+        largest=1_000,
     )
 
     read = parse(odd.key, odd.value, odd.record_headers())

@@ -354,7 +354,9 @@ def test_the_headers_of_a_bad_event_validate(value: bytes | None, code: str) -> 
     (rejection,) = DECODER.decode(poll).rejections
 
     at = datetime.fromtimestamp(NOW_MS / 1000, UTC)
-    event = ParkedEvent.of(poll, rejection, stage="decode", parked_at=at, release="r")
+    event = ParkedEvent.of(
+        poll, rejection, stage="decode", parked_at=at, release="r", largest=100_000
+    )
 
     ours = decoded_headers(event.record_headers(), PREFIX)
     VALID["parked"].validate(ours)
