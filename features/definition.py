@@ -11,17 +11,35 @@ from features.schema import FeatureSchema
 
 Columns = Mapping[str, NDArray[np.float64]]
 
+UNKNOWN_TEXT = -1.0
+"""Stands for a text that is none of its attribute's categories."""
+
+
+Kind = Literal["integer", "whole", "number", "text", "object", "rows"]
+
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """A field of an event's `attributes`, with the values that are allowed."""
+    """
+    A field of an event's `attributes`, with the values that are allowed.
+
+    A `whole` number may be written with a fraction of zero, an `integer` may not; an `object` and
+    each of at most `most` `rows` hold `fields`. A `nullable` one may be null, one that is not
+    `required` also be left out; one that is not `read` is checked, and no feature needs it.
+    `categories` are the texts that features tell apart; others are allowed, and all alike.
+    """
 
     name: str
-    kind: Literal["integer", "number"] = "number"
+    kind: Kind = "number"
     minimum: float | None = None
     maximum: float | None = None
     required: bool = True
     meaning: str = ""
+    nullable: bool = False
+    read: bool = True
+    categories: tuple[str, ...] = ()
+    fields: tuple["Attribute", ...] = ()
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +47,12 @@ class FeatureDefinition:
     """
     From attributes to features.
 
-    `compute` takes one float64 column of length n for each attribute (NaN where an optional one
-    is missing) and gives float32 of shape (n, features), C-contiguous. It works element by
-    element, so that one row alone gives the same bits as in any batch.
+    `compute` takes a float64 column for each attribute that is read (NaN where it is missing) and
+    gives float32 of shape (n, features), C-contiguous; one applicant alone has the same bits as in
+    any batch. Columns have length n. What stands in an object or in rows is called "object.field";
+    a column of rows has one value for each row, the first applicant's rows first, and under the
+    rows' own name stands how many each applicant has. A text is its place in `categories`, NaN, or
+    UNKNOWN_TEXT.
     """
 
     name: str

@@ -8,6 +8,9 @@ from msgspec import Meta
 
 from features.definition import Attribute, FeatureDefinition
 
+LONGEST_TEXT = 64
+"""Characters of a text attribute, at most."""
+
 # `(?!\n)`: Python's `$` would also let a last newline through.
 _PRINTABLE = "^[!-~]{1,64}$(?!\n)"
 
@@ -60,15 +63,8 @@ def application_type(definition: FeatureDefinition) -> type[Application]:
 
     The type decodes and checks a JSON document in one go, and gives the JSON Schema.
     """
-    attributes = msgspec.defstruct(
-        "Attributes",
-        [_field(index, attribute) for index, attribute in enumerate(definition.attributes)],
-        rename={f"a{i}": attribute.name for i, attribute in enumerate(definition.attributes)},
-        namespace={"__doc__": f"What the definition {definition.name!r} computes features from."},
-        frozen=True,
-        kw_only=True,
-        gc=False,
-    )
+    about = f"What the definition {definition.name!r} computes features from."
+    attributes = _struct("Attributes", definition.attributes, about)
     event: Any = msgspec.defstruct(
         "ApplicationEvent",
         [("attributes", attributes | None, None)],
@@ -81,15 +77,45 @@ def application_type(definition: FeatureDefinition) -> type[Application]:
     return made
 
 
+def _struct(name: str, attributes: tuple[Attribute, ...], about: str) -> Any:
+    return msgspec.defstruct(
+        name,
+        [_field(index, attribute) for index, attribute in enumerate(attributes)],
+        rename={f"a{index}": attribute.name for index, attribute in enumerate(attributes)},
+        namespace={"__doc__": about},
+        frozen=True,
+        kw_only=True,
+        gc=False,
+    )
+
+
 def _field(index: int, attribute: Attribute) -> tuple[str, Any] | tuple[str, Any, None]:
+    annotated: Any = _annotated(attribute)
+    if attribute.required and not attribute.nullable:
+        return (f"a{index}", annotated)
+    return (
+        (f"a{index}", annotated | None, None)
+        if not attribute.required
+        else (f"a{index}", annotated | None)
+    )
+
+
+def _annotated(attribute: Attribute) -> Any:
+    kind, about = attribute.kind, attribute.meaning or None
+    if kind == "text":
+        return Annotated[str, Meta(description=about, max_length=LONGEST_TEXT)]
+    if kind in {"object", "rows"}:
+        struct = _struct(f"Row of {attribute.name}", attribute.fields, attribute.meaning)
+        if kind == "object":
+            return struct
+        rows: Any = list.__class_getitem__(struct)
+        return Annotated[rows, Meta(description=about, max_length=attribute.most)]
+    number = int if kind == "integer" else float
     limits: dict[str, Any] = {
-        side: int(bound) if attribute.kind == "integer" else float(bound)
+        side: number(bound)
         for side, bound in (("ge", attribute.minimum), ("le", attribute.maximum))
         if bound is not None
     }
-    number: Any = int if attribute.kind == "integer" else float
-    meta = Meta(description=attribute.meaning or None, **limits)
-    annotated: Any = Annotated[number, meta]
-    if attribute.required:
-        return (f"a{index}", annotated)
-    return (f"a{index}", annotated | None, None)
+    if kind == "whole":
+        limits["multiple_of"] = 1.0
+    return Annotated[number, Meta(description=about, **limits)]

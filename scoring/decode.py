@@ -2,13 +2,14 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NoReturn
 
 import msgspec
 
-from features.definition import FeatureDefinition
+from features.definition import Attribute, FeatureDefinition
 from scoring.application import Application, application_type
 from scoring.envelope import Envelope, SourceInvalid, read_envelope
 from scoring.poll import Headers, Poll
@@ -91,7 +92,8 @@ class ApplicationDecoder:
     def __init__(self, definition: FeatureDefinition, limits: EventLimits) -> None:
         self._decode = msgspec.json.Decoder(application_type(definition)).decode
         self._limits = limits
-        self._attributes = frozenset(attribute.name for attribute in definition.attributes)
+        self._attributes = definition.attributes
+        self._flat = not any(attribute.fields for attribute in definition.attributes)
         self._required = sum(attribute.required for attribute in definition.attributes)
         self._optional = [
             f"a{index}"
@@ -153,7 +155,7 @@ class ApplicationDecoder:
             raise _malformed(value, error) from None
         # Without escapes, quotes stand around keys and texts alone. As many of them as the fields
         # that were found need: no key stands twice and none is unknown.
-        if value.count(b'"') == self._quotes(application) and b"\\" not in value:
+        if self._flat and value.count(b'"') == self._quotes(application) and b"\\" not in value:
             return application, 0
         return application, self._unknown_fields(value)
 
@@ -213,8 +215,8 @@ class ApplicationDecoder:
         known = frozenset(Application.__struct_fields__)
         unknown = sum(name not in known for name, _ in document)
         for name, inner in document:
-            if name == "attributes" and isinstance(inner, _Object):
-                unknown += sum(key not in self._attributes for key, _ in inner)
+            if name == "attributes":
+                unknown += _unknown(inner, self._attributes)
         repeated = _repeated(document, "$")
         if repeated is not None:
             path, shown = repeated
@@ -239,6 +241,14 @@ class _Object(list[tuple[str, Any]]):
 
 # Numbers stay text: only keys matter here, and Python refuses integers of many digits.
 _PAIRS = json.JSONDecoder(object_pairs_hook=_Object, parse_int=str, parse_float=str)
+
+
+def _unknown(node: object, attributes: Sequence[Attribute]) -> int:
+    """Count fields of an object, or of each object in a list, that are no attributes."""
+    if isinstance(node, _Object):
+        known = {attribute.name: attribute.fields for attribute in attributes}
+        return sum(_unknown(v, known[k]) if k in known else 1 for k, v in node)
+    return sum(_unknown(one, attributes) for one in node) if isinstance(node, list) else 0
 
 
 def _repeated(node: object, path: str) -> tuple[str, str] | None:

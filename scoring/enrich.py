@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from features.definition import FeatureDefinition
 from features.table import FeatureTable
 from scoring.application import Application
+from scoring.columns import columns_of
 from scoring.decision import FEATURE_SOURCES, NO_TIME
 
 _TABLE, _COMPUTED, _MISSING = range(len(FEATURE_SOURCES))
@@ -57,7 +57,7 @@ def enrich(
     )
     if computed.size:
         attributes = [applications[i].attributes for i in computed.tolist()]
-        features[computed] = definition.compute(_columns(attributes, definition))
+        features[computed] = definition.compute(columns_of(attributes, definition))
         sources[computed] = _COMPUTED
         as_of_us[computed] = submitted_at_us[computed]
     return Enriched(features, sources, as_of_us)
@@ -67,16 +67,3 @@ def _keys(applications: Sequence[Application], table: FeatureTable) -> NDArray[n
     if table.keys_are_text:
         return np.array([a.applicant_id or str(a.application_id) for a in applications], dtype=str)
     return np.fromiter((a.application_id for a in applications), np.int64, len(applications))
-
-
-def _columns(
-    attributes: Sequence[object], definition: FeatureDefinition
-) -> dict[str, NDArray[np.float64]]:
-    names = [attribute.name for attribute in definition.attributes]
-    if len(names) == 1:
-        cells = [(getattr(row, "a0"),) for row in attributes]  # noqa: B009 - made by defstruct
-    else:
-        cells = list(map(attrgetter(*(f"a{index}" for index in range(len(names)))), attributes))
-    # None, an optional attribute that is not there, becomes NaN.
-    matrix = np.array(cells, dtype=np.float64)
-    return {name: np.ascontiguousarray(matrix[:, index]) for index, name in enumerate(names)}

@@ -1,0 +1,1 @@
+"""Features over several tables: declared once, computed in memory or on an engine."""
