@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NoReturn
@@ -18,7 +19,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MESSAGE = re.compile(r"^(?P<rule>.*?)(?: - at `(?P<path>\$.*)`)?$", re.DOTALL)
 _MISSING_FIELD = re.compile(r"^Object missing required field `(?P<field>.*)`$")
-_STEP = re.compile(r"\.([^.\[\]]+)")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _SHOWN = 120
 
 Code = Literal[
@@ -153,10 +154,16 @@ class ApplicationDecoder:
             self._refuse_invalid(value, str(error))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise _malformed(value, error) from None
-        # Without escapes, quotes stand around keys and texts alone. As many of them as the fields
-        # that were found need: no key stands twice and none is unknown.
-        if self._flat and value.count(b'"') == self._quotes(application) and b"\\" not in value:
-            return application, 0
+        # Without escapes, quotes stand around keys and texts alone: as many of them as what was
+        # found needs, and no key stands twice.
+        quotes = -1 if b"\\" in value else value.count(b'"')
+        if self._flat and quotes == self._quotes(application):
+            return application, 0  # nor is any unknown
+        if not self._flat:
+            with suppress(msgspec.DecodeError, UnicodeDecodeError):  # in a field that nobody knows
+                document = msgspec.json.decode(value)
+                if quotes == 2 * _texts(document):
+                    return application, self._unknown_of(document.items())
         return application, self._unknown_fields(value)
 
     def _quotes(self, application: Application) -> int:
@@ -212,16 +219,19 @@ class ApplicationDecoder:
             document = _PAIRS.decode(value.decode())
         except ValueError as error:  # in a field that nobody knows: skipped until now
             raise _malformed(value, error) from None
-        known = frozenset(Application.__struct_fields__)
-        unknown = sum(name not in known for name, _ in document)
-        for name, inner in document:
-            if name == "attributes":
-                unknown += _unknown(inner, self._attributes)
+        unknown = self._unknown_of(document)
         repeated = _repeated(document, "$")
         if repeated is not None:
             path, shown = repeated
             raise _Refused("duplicate_key", path, shown, "a key stands once in an object")
         return unknown
+
+    def _unknown_of(self, document: Iterable[tuple[str, Any]]) -> int:
+        known = frozenset(Application.__struct_fields__)
+        return sum(
+            _unknown(inner, self._attributes) if name == "attributes" else name not in known
+            for name, inner in document
+        )
 
     def _submitted(self, application: Application, produced_ms: int) -> int:
         submitted_us = (application.submitted_at - _EPOCH) // _MICROSECOND
@@ -245,10 +255,27 @@ _PAIRS = json.JSONDecoder(object_pairs_hook=_Object, parse_int=str, parse_float=
 
 def _unknown(node: object, attributes: Sequence[Attribute]) -> int:
     """Count fields of an object, or of each object in a list, that are no attributes."""
-    if isinstance(node, _Object):
-        known = {attribute.name: attribute.fields for attribute in attributes}
-        return sum(_unknown(v, known[k]) if k in known else 1 for k, v in node)
-    return sum(_unknown(one, attributes) for one in node) if isinstance(node, list) else 0
+    if isinstance(node, list) and not isinstance(node, _Object):
+        return sum(_unknown(one, attributes) for one in node)
+    if not isinstance(node, (dict, _Object)):
+        return 0
+    known = {attribute.name: attribute.fields for attribute in attributes}
+    count = 0
+    for name, inner in node.items() if isinstance(node, dict) else node:
+        if name not in known:
+            count += 1
+        elif known[name]:
+            count += _unknown(inner, known[name])
+    return count
+
+
+def _texts(node: object) -> int:
+    """Count the keys and texts of a document."""
+    if isinstance(node, str):
+        return 1
+    if isinstance(node, dict):
+        return len(node) + sum(map(_texts, node.values()))
+    return sum(map(_texts, node)) if isinstance(node, list) else 0
 
 
 def _repeated(node: object, path: str) -> tuple[str, str] | None:
@@ -283,10 +310,13 @@ def _malformed(value: bytes, error: Exception) -> _Refused:
 
 
 def _value_at(node: object, path: str) -> str:
-    for name in _STEP.findall(path):
-        if not isinstance(node, dict) or name not in node:
+    for name, index in _STEP.findall(path):
+        if isinstance(node, list) and index:
+            node = node[int(index)]
+        elif isinstance(node, dict) and name in node:
+            node = node[name]
+        else:
             return ""
-        node = node[name]
     return _shown(node)
 
 
