@@ -1,0 +1,1 @@
+"""Home Credit: the seven tables of the Home Credit Default Risk competition."""
