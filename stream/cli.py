@@ -2,7 +2,7 @@
 
 import typer
 
-from stream.commands import asking, making, running
+from stream.commands import asking, featuring, making, running
 
 
 def _group(meaning: str) -> typer.Typer:
@@ -45,6 +45,10 @@ decisions = _group("Decisions, by their id.")
 decisions.command("show")(asking.decision_show)
 decisions.command("reproduce")(asking.decision_reproduce)
 app.add_typer(decisions, name="decision")
+
+features = _group("Features, and the data that they are made of.")
+features.command("sample")(featuring.sample)
+app.add_typer(features, name="features")
 
 benches = _group("Measurements, with machine and versions.")
 benches.command("pipeline")(asking.bench_pipeline)
