@@ -110,14 +110,9 @@ def build(
 
 def computed(tables: Mapping[str, ir.Table]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Compute all applicants' features: keys int64[n], ascending, and float32[n, features]."""
-    asked = query(EXPRESSIONS, tables, KEY).order_by(KEY)
-    keys = [np.empty(0, dtype=np.int64)]
-    parts = [np.empty((0, len(SCHEMA.names)), dtype=np.float32)]
-    for batch in asked.to_pyarrow_batches(chunk_size=16_384):
-        keys.append(batch[KEY].to_numpy(zero_copy_only=False).astype(np.int64))
-        columns = [batch[name].to_numpy(zero_copy_only=False) for name in SCHEMA.names]
-        parts.append(finished(columns))
-    return np.concatenate(keys), np.concatenate(parts)
+    found = query(EXPRESSIONS, tables, KEY).order_by(KEY).to_pyarrow()
+    keys = found[KEY].to_numpy().astype(np.int64)
+    return keys, finished([found[name].to_numpy() for name in SCHEMA.names])
 
 
 def _refreshed(
