@@ -1,7 +1,7 @@
 """How features are computed, declared once for the table, for training and for a new applicant."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -52,13 +52,14 @@ class FeatureDefinition:
     any batch. Columns have length n. What stands in an object or in rows is called "object.field";
     a column of rows has one value for each row, the first applicant's rows first, and under the
     rows' own name stands how many each applicant has. A text is its place in `categories`, NaN, or
-    UNKNOWN_TEXT.
+    UNKNOWN_TEXT. `formulas` say how a feature is computed, where that is declared.
     """
 
     name: str
     attributes: tuple[Attribute, ...]
     schema: FeatureSchema
     compute: Callable[[Columns], NDArray[np.float32]]
+    formulas: Mapping[str, str] = field(default_factory=dict)
 
 
 def by_name(schema: FeatureSchema) -> FeatureDefinition:

@@ -7,6 +7,7 @@ import numpy as np
 
 from features.definition import FeatureDefinition
 from features.home_credit.tables import TABLES, KnownColumn, attributes
+from features.home_credit.words import meaning
 from features.relational.expression import APPLICATION, Across, Aggregate, Column, Expression, How
 from features.relational.in_memory import InMemory
 from features.schema import Feature, FeatureSchema
@@ -242,7 +243,7 @@ def _feature(name: str, expression: Expression) -> Feature:
     monotone = 1 if _RISES_WITH.search(name) else -1 if _FALLS_WITH.search(name) else 0
     return Feature(
         name,
-        str(expression),
+        meaning(name, expression),
         low if np.isfinite(low) else None,
         high if np.isfinite(high) else None,
         monotone,
@@ -255,4 +256,5 @@ DEFINITION = FeatureDefinition(
     attributes(EXPRESSIONS.values()),
     SCHEMA,
     InMemory(list(EXPRESSIONS.values())).features,
+    {name: str(expression) for name, expression in EXPRESSIONS.items()},
 )
