@@ -1,7 +1,8 @@
 """What the competition's seven tables look like: columns in file order, with their statistics.
 
 The statistics come from samples of the tables; no row of the data is here. A category too rare for
-the samples is missing from them, and the extremes of a column are those of its sample.
+the samples is missing from them, and the extremes of a column are those of its sample. Types are
+those of the competition's files, where five columns of whole numbers are float64 (`-1180.0`).
 """
 
 import json

@@ -122,7 +122,8 @@ def _ends(
     z = 0.62 * z_days + 0.45 * z_active + 0.3 * random.standard_normal(m)
     # No loan ends a century ago, though a few in the competition's data do.
     share = np.maximum(share_below(z), 0.01)
-    end = np.maximum(np.rint(at_share(column_of(_TABLE, "DAYS_CREDIT_ENDDATE"), share)), days + 14)
+    end = np.rint(at_share(column_of(_TABLE, "DAYS_CREDIT_ENDDATE"), share))
+    end = np.maximum(end, days + 14) + 0.0
     early = days + (np.minimum(end, 0) - days) * random.beta(4, 1, m)
     kept = random.random(m) < 0.4
     ended = np.where(kept & (end < 0), end, np.minimum(np.rint(early), -1))

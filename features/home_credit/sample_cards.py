@@ -38,7 +38,8 @@ def draw_cards(random: np.random.Generator, who: Applicants, contracts: Contract
     level, swing, phase, period = random.random((4, m))
     turn = np.sin(step / (2 + 4 * period[one]) + 6.28 * phase[one])
     use = 1.55 * level[one] - 0.3 + 0.4 * swing[one] * turn + 0.05 * random.standard_normal(rows)
-    use = np.where(in_use, np.clip(use, 0, 1.02), 0.0)
+    over_limit = np.where(random.random(rows) < 0.03, 1.04, 1.0)
+    use = np.where(in_use, np.clip(use, 0, 1) * over_limit, 0.0)
     balance = money(use * limit, 3)
     idle = (balance == 0) | (limit == 0)
 
@@ -52,7 +53,7 @@ def draw_cards(random: np.random.Generator, who: Applicants, contracts: Contract
     due = money(balance * (1 - 0.002 * random.random(rows)), 3)
     # Now and then a client paid more than was owed.
     over = idle & (random.random(rows) < 0.02)
-    due[over] = -money(random.exponential(900, int(over.sum())), 3)
+    due[over] = 0.0 - money(random.exponential(900, int(over.sum())), 3)
     no_drawings = (random.random(m) < 0.31)[one] & idle | (random.random(rows) < 0.05)
     no_payment = no_drawings & (random.random(rows) < 0.93) | (random.random(rows) < 0.03)
     no_instalments = random.random(rows) < column_of(_TABLE, "AMT_INST_MIN_REGULARITY").missing

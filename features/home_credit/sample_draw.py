@@ -59,8 +59,8 @@ def at_share(column: ColumnReference, share: Floats) -> Floats:
     """
     Give the value below which that share of the column's present values lies; share in [0, 1].
 
-    Columns with few values step; others run straight from quantile to quantile, and along a
-    power law beyond the highest known one, where amounts have long tails.
+    Columns with few values step; others run straight from quantile to quantile, and ever steeper
+    beyond the second highest, where amounts have long tails.
     """
     if column.categories:
         values, cumulative = _steps(tuple(column.categories.items()))
@@ -143,6 +143,6 @@ def money(amount: Floats, decimals: int = 2) -> Floats:
     return rounded
 
 
-def sometimes(random: np.random.Generator, values: Floats, missing: float | Floats) -> Floats:
+def sometimes(random: np.random.Generator, values: Floats, missing: float) -> Floats:
     """Take away a share of the values."""
     return np.where(random.random(len(values)) < missing, np.nan, values)

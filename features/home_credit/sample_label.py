@@ -8,8 +8,8 @@ from features.home_credit.sample_application import Applicants
 from features.home_credit.sample_bureau import Loans
 from features.home_credit.sample_draw import Coded, Columns, Floats, Ints
 
-_INTERCEPT = -3.345
-_SCALE = 0.88
+_INTERCEPT = -3.26
+_SCALE = 0.82
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +39,17 @@ def default_probability(who: Applicants, seen: Seen) -> Floats:
     employed = _floats(form, "DAYS_EMPLOYED")
     years = np.where(employed > 0, 8.0, -employed / 365.25)
     terms = [
-        -0.33 * seen.sources["EXT_SOURCE_1"],
-        -0.37 * seen.sources["EXT_SOURCE_2"],
-        -0.42 * seen.sources["EXT_SOURCE_3"],
+        -0.30 * seen.sources["EXT_SOURCE_1"],
+        -0.55 * seen.sources["EXT_SOURCE_2"],
+        -0.55 * seen.sources["EXT_SOURCE_3"],
         0.012 * (44 + _floats(form, "DAYS_BIRTH") / 365.25),
-        -0.2 * np.log1p(years),
-        2.2 * (np.where(price < np.inf, lent / price, 1.0) - 1.12),
+        -0.16 * np.log1p(years),
+        2.0 * (np.where(price < np.inf, lent / price, 1.0) - 1.12),
         4.0 * (_floats(form, "AMT_ANNUITY") / lent - 0.055),
-        0.10 * np.minimum(active, 8),
-        0.55 * np.minimum(debt / (credit + 1), 1),
-        0.9 * seen.refused_share,
-        3.2 * seen.late_share,
+        0.08 * np.minimum(active, 8),
+        0.45 * np.minimum(debt / (credit + 1), 1),
+        0.8 * seen.refused_share,
+        2.6 * seen.late_share,
         0.15 * (_floats(form, "REGION_RATING_CLIENT") - 2),
         0.18 * (_codes(form, "CODE_GENDER") == 1),
         -0.22 * (_codes(form, "NAME_EDUCATION_TYPE") == 1),

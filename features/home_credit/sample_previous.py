@@ -32,13 +32,8 @@ _MORE = 4.05
 _CARD_HOLDERS = 0.356
 _UNLISTED = 0.04
 """Share of the contracts that `previous_application` does not list, as in the competition."""
-_ORDER = (
-    "Approved",
-    "Unused offer",
-    "Canceled",
-    "Refused",
-)
-# Shares of the statuses in the order above, for applications after the first.
+_STATUSES = ("Approved", "Unused offer", "Canceled", "Refused")
+# Their shares, for applications after the first.
 _OUTCOMES = {
     "Consumer loans": (0.805, 0.04, 0.003, 0.152),
     "Cash loans": (0.31, 0.0, 0.42, 0.27),
@@ -51,8 +46,9 @@ class Contracts:
     """
     What came of m approved applications: keys, owners (index), terms and days.
 
-    `first_due` and `end` are days before today's application, `end` of the last instalment as
-    it came about; 0 where the contract goes on. `card` marks the credit cards.
+    `start` is the day of approval, `first_due` and `end` those of the first instalment and of the
+    last as it came about: days before the application, negative; `end` is 0 where the contract
+    goes on. `term` is in instalments, 0 for the cards, which `card` marks.
     """
 
     ids: Ints
@@ -89,7 +85,7 @@ def draw_previous(
     blank = _blank(random, kinds, status, card)
     amounts = _amounts(random, kinds, blank, who.wealth[owner])
     approved = status == _code("NAME_CONTRACT_STATUS", "Approved")
-    dates, contracts = _dates(random, days, approved, card, amounts)
+    dates, first_due, end = _dates(random, days, approved, card, amounts)
 
     table: Columns = {
         "SK_ID_PREV": first_id + np.arange(m),
@@ -117,10 +113,10 @@ def draw_previous(
         ids=(first_id + np.arange(m))[approved],
         owner=owner[approved],
         card=card[approved],
-        term=contracts["term"][approved].astype(np.int64),
-        annuity=contracts["annuity"][approved],
-        first_due=contracts["first_due"][approved],
-        end=contracts["end"][approved],
+        term=np.where(card, 0, _term(amounts))[approved].astype(np.int64),
+        annuity=amounts["AMT_ANNUITY"][approved],
+        first_due=first_due[approved],
+        end=end[approved],
         start=days[approved],
     )
     in_order = [column.name for column in reference()[_TABLE].columns]
@@ -172,7 +168,7 @@ def _status(
     """Approve the first application and the cards; of others, refuse the riskier more often."""
     share = share_below(0.35 * risk + 0.937 * random.standard_normal(len(risk)))
     status = np.empty(len(kinds), dtype=np.int16)
-    codes = np.array([_code("NAME_CONTRACT_STATUS", name) for name in _ORDER])
+    codes = np.array([_code("NAME_CONTRACT_STATUS", name) for name in _STATUSES])
     for kind, shares in _OUTCOMES.items():
         rows = kinds == _code("NAME_CONTRACT_TYPE", kind)
         status[rows] = codes[np.searchsorted(np.cumsum(shares)[:-1], share[rows], side="right")]
@@ -208,7 +204,6 @@ def _amounts(
     rate = at_share(rate_column, share_below(0.9 * random.standard_normal(m) - 0.25 * z - 0.2))
     down = np.where(random.random(m) < 0.3, money(goods * rate), np.round(goods * rate / 450) * 450)
     down = np.minimum(down, money(0.8 * goods))
-    asked = goods
     added = np.where(random.random(m) < 0.4, 0.0, random.beta(1.5, 6, m))
     lent = money((goods - np.where(consumer, down, 0.0)) * (1 + np.where(revolving, 0, added)), 1)
     yearly = random.beta(2, 4, m) * 0.6
@@ -222,7 +217,7 @@ def _amounts(
     }
     values = {name: np.where(blank, np.nan, value) for name, value in values.items()}
     return values | {
-        "AMT_APPLICATION": np.where(blank, 0.0, asked),
+        "AMT_APPLICATION": np.where(blank, 0.0, goods),
         "AMT_CREDIT": np.where(blank, 0.0, lent),
         "AMT_DOWN_PAYMENT": np.where(some_down, down, np.nan),
         "RATE_DOWN_PAYMENT": np.where(some_down, rate, np.nan),
@@ -246,12 +241,11 @@ def _dates(
     approved: Flags,
     card: Flags,
     amounts: dict[str, Floats],
-) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Give the days of approved contracts as the table shows them, and as they came about."""
+) -> tuple[dict[str, Floats], Floats, Floats]:
+    """Give the days of contracts as the table shows them, and the real first and last due day."""
     m = len(days)
-    term = np.nan_to_num(amounts["CNT_PAYMENT"], nan=12.0)
     first_due = np.minimum(days + 30 + random.integers(-14, 15, m), -1)
-    planned = first_due + 30 * np.maximum(term - 1, 0)
+    planned = first_due + 30 * np.maximum(_term(amounts) - 1, 0)
     early = random.random(m) < 0.4
     length = np.where(early, random.beta(2, 1.6, m), 1.0) * (planned - first_due)
     end = np.rint(first_due + 30 * np.round(length / 30))
@@ -271,10 +265,10 @@ def _dates(
         "DAYS_TERMINATION": gone,
         "NFLAG_INSURED_ON_APPROVAL": at_share(insured, random.random(m)),
     }
-    real = {
-        "term": np.where(card, 0, term),
-        "annuity": amounts["AMT_ANNUITY"],
-        "first_due": first_due,
-        "end": np.where(goes_on, 0.0, end),
-    }
-    return {name: np.where(shown, value, np.nan) for name, value in columns.items()}, real
+    dates = {name: np.where(shown, value, np.nan) for name, value in columns.items()}
+    return dates, first_due, np.where(goes_on, 0.0, end)
+
+
+def _term(amounts: dict[str, Floats]) -> Floats:
+    """Give the number of instalments; a year's where nothing is agreed."""
+    return np.nan_to_num(amounts["CNT_PAYMENT"], nan=12.0)
