@@ -24,6 +24,7 @@ from scoring.decision import FEATURE_SOURCES, OUTCOMES
 from scoring.freshness import STALE_ACTIONS
 
 PREFIX = "creditstream_"
+SWAPS = ("done", "refused")
 STAGES = ("decide", "publish", "insert", "watch")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _HOUR, _DAY = 3_600, 86_400
@@ -78,9 +79,12 @@ class Metrics:
     feature_lookups: Counter
     feature_age: Ages
     features_stale: Counter
+    features_as_of: Gauge
     consumer_lag: Gauge
     last_progress: Gauge
     release_info: Gauge
+    swaps: Counter
+    swap_refused: Gauge
     sink_rows: Counter
     sink_retries: Counter
     drift_alarms: Counter
@@ -132,9 +136,14 @@ class Metrics:
             features_stale=counter(
                 "features_stale", "Rows too old for the policy, by what was done.", "action"
             ),
+            features_as_of=gauge(
+                "features_as_of_timestamp_seconds", "Of what time the feature table is."
+            ),
             consumer_lag=gauge("consumer_lag_records", "Not yet finished.", "topic", "partition"),
             last_progress=gauge("last_progress_timestamp_seconds", "When a poll was finished."),
             release_info=gauge("release_info", "1 for the release that decides.", "release"),
+            swaps=counter("swaps", "Other releases and tables, taken over or refused.", "result"),
+            swap_refused=gauge("swap_refused", "1 while what lies there now is refused."),
             sink_rows=counter("sink_rows", "Rows that ClickHouse took.", "table"),
             sink_retries=counter("sink_retries", "Inserts tried again.", "table"),
             drift_alarms=counter("drift_alarms", "Drift alarms raised.", "detector"),
@@ -143,6 +152,7 @@ class Metrics:
             (metrics.decisions, "outcome", OUTCOMES),
             (metrics.feature_lookups, "result", FEATURE_SOURCES),
             (metrics.features_stale, "action", STALE_ACTIONS),
+            (metrics.swaps, "result", SWAPS),
             (metrics.drift_alarms, "detector", DETECTORS),
             (metrics.stage_duration, "stage", STAGES),
         ):

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring.alarm import DETECTORS
-from monitoring.metrics import _SECONDS, PREFIX, STAGES, Ages, Metrics
+from monitoring.metrics import _SECONDS, PREFIX, STAGES, SWAPS, Ages, Metrics
 from scoring.decision import OUTCOMES
 from scoring.freshness import STALE_ACTIONS
 
@@ -35,6 +35,7 @@ def test_label_values_that_are_known_begin_at_zero() -> None:
 
     assert [at("decisions_total", outcome=outcome) for outcome in OUTCOMES] == [0, 0, 0]
     assert [at("features_stale_total", action=action) for action in STALE_ACTIONS] == [0, 0, 0]
+    assert [at("swaps_total", result=result) for result in SWAPS] == [0, 0]
     assert [at("drift_alarms_total", detector=found) for found in DETECTORS] == [0, 0, 0]
     assert [at("stage_duration_seconds_count", stage=stage) for stage in STAGES] == [0] * 4
 
