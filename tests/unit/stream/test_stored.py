@@ -8,6 +8,7 @@ from models.release import Release, open_release
 from scoring.decision import DecisionBatch
 from scoring.pipeline import Pipeline
 from sinks.ledger import decode, encode
+from stream.reading import print_decision
 from stream.settings import Settings
 from stream.stored import DecisionNotFound, find_decision, reproduce
 from tests.builders import SUBMITTED, a_poll, a_release, a_table, an_event
@@ -70,6 +71,26 @@ def test_a_decision_is_reproduced_whatever_the_age_of_its_features(
         other = row | {"features_stale": not row["features_stale"]}
         (difference,) = reproduce(other, release).differences
         assert difference.startswith("features_stale: ")
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [(36, ", 36.0 days old, stale"), (-0.5, ", -0.5 days old"), (None, " None, stale")],
+)
+def test_a_decision_is_shown_with_the_age_of_its_features(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], days: float | None, said: str
+) -> None:
+    word = '\n[freshness]\nmax_age_days = 35\nstale = "refer"\n'
+    release = open_release(a_release(tmp_path, more=word))
+    as_of = None if days is None else datetime.fromisoformat(SUBMITTED) - timedelta(days=days)
+    row = decode(encode(decided(release, as_of=as_of))[0]).rows.to_pylist()[0]
+
+    print_decision(row, release)
+
+    shown = capsys.readouterr().out
+    (line,) = [line for line in shown.splitlines() if line.startswith("features table, as of")]
+    assert line.endswith(said)
+    assert ("(F01, )" in shown) == ("stale" in said)
 
 
 @pytest.mark.parametrize(
