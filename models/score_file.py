@@ -1,6 +1,7 @@
 """Files to decisions without Kafka: the same features, scores and policy as in the stream."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +13,20 @@ from numpy.typing import NDArray
 from features.definition import Attribute
 from features.whole_file import whole_file
 from models.release import Release
-from scoring.decision import BANDS, OUTCOMES
+from scoring.decision import BANDS, FEATURE_SOURCES, NO_TIME, OUTCOMES, age_s
 from scoring.judge import judge
 
-_DECIDED = ("default_probability", "score", "outcome", "risk_band", "release")
+_DECIDED = (
+    "default_probability",
+    "score",
+    "outcome",
+    "risk_band",
+    "release",
+    "features_age_s",
+    "features_stale",
+)
+_SUBMITTED_AT, _AS_OF = "submitted_at", "as_of"
+_INSTANT = pa.timestamp("us", "UTC")
 
 
 class RowsRefused(Exception):
@@ -27,11 +38,20 @@ def _read_parquet(path: Path) -> pa.Table:
     return pq.ParquetFile(path).read()
 
 
+def _read_json(path: Path) -> pa.Table:
+    # As texts: of a text that is a time, the reader makes one without its offset.
+    times = pa.schema([(name, pa.string()) for name in (_SUBMITTED_AT, _AS_OF)])
+    options = pyarrow.json.ParseOptions(explicit_schema=times)
+    rows = pyarrow.json.read_json(path, parse_options=options)
+    absent = [name for name in times.names if rows[name].null_count == rows.num_rows]
+    return rows.drop_columns(absent)
+
+
 _READERS = {
     ".parquet": _read_parquet,
     ".csv": pyarrow.csv.read_csv,
-    ".jsonl": pyarrow.json.read_json,
-    ".ndjson": pyarrow.json.read_json,
+    ".jsonl": _read_json,
+    ".ndjson": _read_json,
 }
 
 
@@ -92,7 +112,11 @@ def score_file(path: Path, release: Release, out: Path, key: str) -> int:
     Decide each row of a file, in its order; give their number.
 
     `out` is Parquet, one row for each: key, default_probability, score, outcome, risk_band,
-    release. It appears whole or not at all. Raises RowsRefused.
+    release, features_age_s, features_stale. It appears whole or not at all. Raises RowsRefused.
+
+    Rows of features with a column `submitted_at` are judged by age as those of a feature table are,
+    from the column `as_of`; without it, age and staleness are null, and no row is taken for stale.
+    Rows of attributes are computed, so their age is 0.
     """
     if key in _DECIDED:
         msg = f"key column {key!r} has the name of a column of the answer"
@@ -102,8 +126,9 @@ def score_file(path: Path, release: Release, out: Path, key: str) -> int:
         raise RowsRefused(msg)
     rows = read_rows(path, key)
     features = features_of(rows, release, path)
+    age, stale = _freshness(rows, release, path)
     known = np.zeros(len(features), dtype=bool)
-    verdicts = judge(release.scorer, release.policy, features, known, explain=False)
+    verdicts = judge(release.scorer, release.policy, features, known, stale, explain=False)
     decided = pa.table(
         {
             key: rows[key],
@@ -112,6 +137,10 @@ def score_file(path: Path, release: Release, out: Path, key: str) -> int:
             "outcome": np.array(OUTCOMES)[verdicts.outcomes],
             "risk_band": np.array(BANDS)[verdicts.bands],
             "release": pa.repeat(release.id, len(features)),
+            "features_age_s": pa.array(age, pa.float64(), mask=np.isnan(age)),
+            "features_stale": pa.repeat(None, len(features)).cast(pa.bool_())
+            if stale is None
+            else pa.array(stale),
         }
     )
     try:
@@ -123,11 +152,54 @@ def score_file(path: Path, release: Release, out: Path, key: str) -> int:
     return len(features)
 
 
-def _numbers(rows: pa.Table, name: str, path: Path) -> NDArray[np.float64]:
+def _freshness(
+    rows: pa.Table, release: Release, path: Path
+) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+    """Give each row's age in seconds, NaN where not known, and which are stale; None: not known."""
+    count = rows.num_rows
+    if not set(rows.column_names).issuperset(release.schema.names):
+        return np.zeros(count), np.zeros(count, dtype=bool)
+    if _SUBMITTED_AT not in rows.column_names:
+        return np.full(count, np.nan), None
+    submitted = _microseconds(rows, _SUBMITTED_AT, path)
+    if (submitted == NO_TIME).any():
+        msg = f"{path}: column {_SUBMITTED_AT!r} holds nulls"
+        raise RowsRefused(msg)
+    as_of = np.full(count, NO_TIME, dtype=np.int64)
+    if _AS_OF in rows.column_names:
+        as_of = _microseconds(rows, _AS_OF, path)
+    stale = np.zeros(count, dtype=bool)
+    if release.policy.freshness is not None:
+        sources = np.full(count, FEATURE_SOURCES.index("table"), dtype=np.uint8)
+        stale = release.policy.freshness.is_stale(sources, submitted, as_of)
+    return age_s(submitted, as_of), stale
+
+
+def _microseconds(rows: pa.Table, name: str, path: Path) -> NDArray[np.int64]:
+    """Read a column of times: microseconds since 1970, NO_TIME where there is none."""
+    column = _once(rows, name, path)
+    kind = column.type
+    try:
+        if not (pa.types.is_string(kind) or pa.types.is_null(kind)) and not getattr(kind, "tz", ""):
+            msg = "no offset"
+            raise pa.ArrowInvalid(msg)
+        times = column.cast(_INSTANT, safe=False).cast(pa.int64()).fill_null(NO_TIME)
+    except pa.ArrowException as error:
+        msg = f"{path}: column {name!r} holds {kind}, not times with an offset: {error}"
+        raise RowsRefused(msg) from None
+    found: NDArray[np.int64] = times.to_numpy()
+    return found
+
+
+def _once(rows: pa.Table, name: str, path: Path) -> Any:
     if (times := rows.column_names.count(name)) != 1:
         msg = f"{path}: column {name!r} stands {times} times"
         raise RowsRefused(msg)
-    column = rows[name]
+    return rows[name]
+
+
+def _numbers(rows: pa.Table, name: str, path: Path) -> NDArray[np.float64]:
+    column = _once(rows, name, path)
     try:
         numbers = column.cast(pa.float64())
     except pa.ArrowException as error:

@@ -21,33 +21,44 @@ from prometheus_client.registry import Collector
 
 from monitoring.alarm import DETECTORS
 from scoring.decision import FEATURE_SOURCES, OUTCOMES
+from scoring.freshness import STALE_ACTIONS
 
 PREFIX = "creditstream_"
+SWAPS = ("done", "refused")
 STAGES = ("decide", "publish", "insert", "watch")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_HOUR, _DAY = 3_600, 86_400
+_AGES = (0, _HOUR, 6 * _HOUR, 12 * _HOUR, *(days * _DAY for days in (1, 2, 7, 14, 35, 92, 183)))
+_AGES += tuple(years * 365 * _DAY for years in (1, 2, 5, 10))
 _EVENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 
 
 class Ages(Collector):
     """A histogram of seconds that takes a whole poll at once: 1.2 us an event one by one."""
 
-    def __init__(self, name: str, meaning: str, registry: CollectorRegistry) -> None:
-        self._name, self._meaning = name, meaning
-        self._counts = np.zeros(len(_SECONDS) + 1, dtype=np.int64)
+    def __init__(
+        self,
+        name: str,
+        meaning: str,
+        registry: CollectorRegistry,
+        bounds: tuple[float, ...] = _SECONDS,
+    ) -> None:
+        self._name, self._meaning, self._bounds = name, meaning, bounds
+        self._counts = np.zeros(len(bounds) + 1, dtype=np.int64)
         self._sum = 0.0
         registry.register(self)
 
     def observe(self, seconds: NDArray[np.float64]) -> None:
-        """Count float64[n]; a clock that is behind the producer's makes an age of zero."""
+        """Count float64[n]; one below zero, of clocks or dates that disagree, counts as zero."""
         ages = np.maximum(seconds, 0.0)
-        places = np.searchsorted(_SECONDS, ages, side="left")
+        places = np.searchsorted(self._bounds, ages, side="left")
         # A new array each time, so that a scrape in another thread sees one poll or none.
         self._counts = self._counts + np.bincount(places, minlength=len(self._counts))
         self._sum += float(ages.sum())
 
     def collect(self) -> Iterable[Metric]:
         """Give the histogram to a scrape."""
-        bounds = [*(str(float(bound)) for bound in _SECONDS), "+Inf"]
+        bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         counts = np.cumsum(self._counts).tolist()
         buckets = list(zip(bounds, counts, strict=True))
         return [HistogramMetricFamily(self._name, self._meaning, buckets, self._sum)]
@@ -66,9 +77,14 @@ class Metrics:
     unknown_field: Counter
     event_age: Ages
     feature_lookups: Counter
+    feature_age: Ages
+    features_stale: Counter
+    features_as_of: Gauge
     consumer_lag: Gauge
     last_progress: Gauge
     release_info: Gauge
+    swaps: Counter
+    swap_refused: Gauge
     sink_rows: Counter
     sink_retries: Counter
     drift_alarms: Counter
@@ -111,9 +127,23 @@ class Metrics:
                 registry,
             ),
             feature_lookups=counter("feature_lookups", "Where features came from.", "result"),
+            feature_age=Ages(
+                PREFIX + "feature_age_seconds",
+                "Age at submission of rows of the feature table; from the future counts as 0.",
+                registry,
+                _AGES,
+            ),
+            features_stale=counter(
+                "features_stale", "Rows too old for the policy, by what was done.", "action"
+            ),
+            features_as_of=gauge(
+                "features_as_of_timestamp_seconds", "Of what time the feature table is."
+            ),
             consumer_lag=gauge("consumer_lag_records", "Not yet finished.", "topic", "partition"),
             last_progress=gauge("last_progress_timestamp_seconds", "When a poll was finished."),
             release_info=gauge("release_info", "1 for the release that decides.", "release"),
+            swaps=counter("swaps", "Other releases and tables, taken over or refused.", "result"),
+            swap_refused=gauge("swap_refused", "1 while what lies there now is refused."),
             sink_rows=counter("sink_rows", "Rows that ClickHouse took.", "table"),
             sink_retries=counter("sink_retries", "Inserts tried again.", "table"),
             drift_alarms=counter("drift_alarms", "Drift alarms raised.", "detector"),
@@ -121,6 +151,8 @@ class Metrics:
         for family, label, values in (
             (metrics.decisions, "outcome", OUTCOMES),
             (metrics.feature_lookups, "result", FEATURE_SOURCES),
+            (metrics.features_stale, "action", STALE_ACTIONS),
+            (metrics.swaps, "result", SWAPS),
             (metrics.drift_alarms, "detector", DETECTORS),
             (metrics.stage_duration, "stage", STAGES),
         ):

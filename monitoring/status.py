@@ -44,6 +44,7 @@ class Status(BaseModel):
     not_ready: list[NotReady]
     release: str | None = None
     feature_table_rows: int | None = None
+    feature_table_digest: str | None = None
     features_as_of: str | None = None
     refused: str = ""
     lag: dict[str, int] = {}
@@ -79,9 +80,9 @@ def status_api(
 
     @app.get("/readyz")
     def readyz() -> JSONResponse:
-        """Whether it can decide, or why not."""
-        reasons = snapshot().not_ready
-        return _verdict("ready", not reasons, reasons)
+        """Whether it can decide, or why not; `refused` where it goes on with what it had."""
+        status = snapshot()
+        return _verdict("ready", not status.not_ready, status.not_ready, status.refused)
 
     @app.get("/health")
     def health() -> JSONResponse:
@@ -120,8 +121,10 @@ def _add_sql(app: FastAPI, run_sql: Callable[[str], bytes]) -> None:
         return Response(answer, media_type=_ARROW)
 
 
-def _verdict(name: str, good: bool, reasons: list[NotReady]) -> JSONResponse:
+def _verdict(name: str, good: bool, reasons: list[NotReady], refused: str = "") -> JSONResponse:
     content: dict[str, Any] = {name: good, "reasons": [reason.model_dump() for reason in reasons]}
+    if refused:
+        content["refused"] = refused
     return JSONResponse(content, status_code=200 if good else 503)
 
 

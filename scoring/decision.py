@@ -1,6 +1,7 @@
 """What was decided: one decision as other services read it, and a poll of them as columns."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -88,6 +89,16 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     release: Annotated[str, Meta(description="The release that decided.")]
     origin: Origin
     applicant_id: Annotated[str, Meta(description="The event's.")] | None = None
+    features_age_s: (
+        Annotated[
+            float,
+            Meta(description="Seconds from `features_as_of` to `submitted_at`; null: not known."),
+        ]
+        | None
+    ) = None
+    features_stale: Annotated[
+        bool, Meta(description="Whether they were older than the policy allows, or of unknown age.")
+    ] = False
 
 
 def decision_id(source: str, event_id: str) -> bytes:
@@ -122,6 +133,18 @@ def instant(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
+def age_s(submitted_at_us: NDArray[np.int64], as_of_us: NDArray[np.int64]) -> NDArray[np.float64]:
+    """
+    Give the age of features at submission in seconds: float64[n], NaN where `as_of_us` is NO_TIME.
+
+    Negative where they are from after the submission.
+
+    >>> age_s(np.array([5_000_000, 0]), np.array([2_500_000, NO_TIME])).tolist()
+    [2.5, nan]
+    """
+    return np.where(as_of_us == NO_TIME, np.nan, (submitted_at_us - as_of_us) / 1e6)
+
+
 @dataclass(frozen=True, slots=True)
 class DecisionBatch:
     """
@@ -148,6 +171,7 @@ class DecisionBatch:
     reasons: list[tuple[Reason, ...]]
     feature_sources: NDArray[np.uint8]
     features_as_of_us: NDArray[np.int64]
+    features_stale: NDArray[np.bool_]
     release: str
     topic: str
     partition: int
@@ -159,12 +183,18 @@ class DecisionBatch:
     def __len__(self) -> int:
         return len(self.event_ids)
 
+    @property
+    def features_age_s(self) -> NDArray[np.float64]:
+        """How old the features were at submission, as `age_s` gives it."""
+        return age_s(self.submitted_at_us, self.features_as_of_us)
+
     def decisions(self) -> Iterator[Decision]:
         """Give the rows as decisions, in order."""
         decided_at = instant(self.decided_at_us)
         # Few different ones: the table's, and none.
         as_of = {at: instant(at) for at in set(self.features_as_of_us.tolist()) - {NO_TIME}}
         missing = self.feature_sources == MISSING_SOURCE
+        ages = (None if math.isnan(age) else age for age in self.features_age_s.tolist())
         rows = zip(
             self.decision_ids,
             self.event_ids,
@@ -177,6 +207,8 @@ class DecisionBatch:
             self.reasons,
             self.feature_sources.tolist(),
             self.features_as_of_us.tolist(),
+            ages,
+            self.features_stale.tolist(),
             self.offsets.tolist(),
             self.applicant_ids,
             missing.tolist(),
@@ -194,6 +226,8 @@ class DecisionBatch:
             reasons,
             source,
             as_of_us,
+            age,
+            stale,
             offset,
             applicant_id,
             undecidable,
@@ -214,4 +248,6 @@ class DecisionBatch:
                 release=self.release,
                 origin=Origin(self.topic, self.partition, offset),
                 applicant_id=applicant_id,
+                features_age_s=age,
+                features_stale=stale,
             )

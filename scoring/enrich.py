@@ -12,6 +12,7 @@ from features.table import FeatureTable
 from scoring.application import Application
 from scoring.columns import columns_of
 from scoring.decision import FEATURE_SOURCES, NO_TIME
+from scoring.freshness import Freshness
 
 _TABLE, _COMPUTED, _MISSING = range(len(FEATURE_SOURCES))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,12 +24,14 @@ class Enriched:
     Model input of n applications.
 
     `features` is float32 of shape (n, features), NaN in a row without any; `sources` are uint8
-    indices into FEATURE_SOURCES; `as_of_us` are microseconds since 1970, or NO_TIME.
+    indices into FEATURE_SOURCES; `as_of_us` are microseconds since 1970, or NO_TIME; `recomputed`
+    is the number of rows that the table has too, but stale.
     """
 
     features: NDArray[np.float32]
     sources: NDArray[np.uint8]
     as_of_us: NDArray[np.int64]
+    recomputed: int = 0
 
 
 def enrich(
@@ -36,12 +39,14 @@ def enrich(
     submitted_at_us: NDArray[np.int64],
     table: FeatureTable,
     definition: FeatureDefinition,
+    freshness: Freshness | None = None,
 ) -> Enriched:
     """
     Give each application its feature row.
 
     An applicant whom the table knows has the table's row, whatever the event says; one whom it
-    does not know has the row computed from the event's attributes, as of its submission.
+    does not know has the row computed from the event's attributes, as of its submission. So has
+    one whose row is stale, where `freshness` recomputes it and the event carries attributes.
     """
     rows = table.rows(_keys(applications, table))
     known = rows >= 0
@@ -51,8 +56,11 @@ def enrich(
     as_of_us = np.full(len(applications), NO_TIME, dtype=np.int64)
     if table.as_of is not None:
         as_of_us[known] = (table.as_of - _EPOCH) // timedelta(microseconds=1)
+    wanted = ~known
+    if freshness is not None and freshness.stale == "recompute":
+        wanted |= freshness.is_stale(sources, submitted_at_us, as_of_us)
     computed = np.array(
-        [i for i in np.flatnonzero(~known).tolist() if applications[i].attributes is not None],
+        [i for i in np.flatnonzero(wanted).tolist() if applications[i].attributes is not None],
         dtype=np.intp,
     )
     if computed.size:
@@ -60,7 +68,7 @@ def enrich(
         features[computed] = definition.compute(columns_of(attributes, definition))
         sources[computed] = _COMPUTED
         as_of_us[computed] = submitted_at_us[computed]
-    return Enriched(features, sources, as_of_us)
+    return Enriched(features, sources, as_of_us, int(known[computed].sum()))
 
 
 def _keys(applications: Sequence[Application], table: FeatureTable) -> NDArray[np.generic]:

@@ -38,24 +38,28 @@ def judge(
     policy: Policy,
     features: NDArray[np.float32],
     missing: NDArray[np.bool_],
+    stale: NDArray[np.bool_] | None = None,
     *,
     explain: bool = True,
 ) -> Verdicts:
     """
     Score and decide rows of features: float32[n, features], and bool[n] for those that have none.
 
+    `stale`, bool[n], are those that are too old for the policy; None: none is.
     A row's verdict does not depend on the rows beside it.
     """
     probability = np.full(len(features), np.nan)
     if not missing.all():
         probability[~missing] = scorer.default_probability(features[~missing])
-    outcomes = policy.outcomes(probability, missing, features)
+    if stale is None:
+        stale = np.zeros(len(features), dtype=bool)
+    outcomes = policy.outcomes(probability, missing, features, stale)
     return Verdicts(
         outcomes=outcomes,
         default_probability=probability,
         scores=policy.scorecard.points(probability),
         bands=policy.bands(probability),
-        reasons=_reasons(scorer, policy, features, outcomes, missing, explain=explain),
+        reasons=_reasons(scorer, policy, features, outcomes, missing, stale, explain=explain),
     )
 
 
@@ -65,6 +69,7 @@ def _reasons(
     features: NDArray[np.float32],
     outcomes: NDArray[np.uint8],
     missing: NDArray[np.bool_],
+    stale: NDArray[np.bool_],
     *,
     explain: bool,
 ) -> list[tuple[Reason, ...]]:
@@ -76,7 +81,7 @@ def _reasons(
     contributions = np.zeros((len(scored), features.shape[1] + 1))
     if explain and scored.size:
         contributions = scorer.contributions(features[scored])
-    explained = policy.reasons(features[scored], contributions)
+    explained = policy.reasons(features[scored], contributions, stale[scored])
     for row, of_row in zip(scored.tolist(), explained, strict=True):
         reasons[row] = of_row
     return reasons

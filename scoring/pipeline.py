@@ -15,6 +15,7 @@ from scoring.decision import (
 from scoring.decode import ApplicationDecoder, EventLimits, Rejection
 from scoring.enrich import enrich
 from scoring.errors import SchemaMismatch
+from scoring.freshness import STALE_ACTIONS
 from scoring.judge import Scorer, judge
 from scoring.policy import Policy
 from scoring.poll import Poll
@@ -22,11 +23,16 @@ from scoring.poll import Poll
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A poll after deciding: each record is a row of `batch` or one of `rejections`, never both."""
+    """
+    A poll after deciding: each record is a row of `batch` or one of `rejections`, never both.
+
+    `stale` counts the rows of the table that were too old, by what was done with them.
+    """
 
     batch: DecisionBatch
     rejections: list[Rejection]
     unknown_fields: int
+    stale: dict[str, int]
 
 
 class Pipeline:
@@ -54,7 +60,7 @@ class Pipeline:
         self.definition = definition
         self.table = table
         self._scorer = scorer
-        self._policy = policy
+        self.policy = policy
         self._explain = explain
         self._decoder = ApplicationDecoder(definition, limits or EventLimits())
 
@@ -68,12 +74,19 @@ class Pipeline:
         decoded = self._decoder.decode(poll)
         positions = np.array(decoded.positions, dtype=np.intp)
         submitted_at_us = np.array(decoded.submitted_at_us, dtype=np.int64)
-        enriched = enrich(decoded.applications, submitted_at_us, self.table, self.definition)
+        freshness = self.policy.freshness
+        enriched = enrich(
+            decoded.applications, submitted_at_us, self.table, self.definition, freshness
+        )
+        stale = np.zeros(len(positions), dtype=bool)
+        if freshness is not None:
+            stale = freshness.is_stale(enriched.sources, submitted_at_us, enriched.as_of_us)
         verdicts = judge(
             self._scorer,
-            self._policy,
+            self.policy,
             enriched.features,
             enriched.sources == MISSING_SOURCE,
+            stale,
             explain=self._explain,
         )
         sources = [envelope.source for envelope in decoded.envelopes]
@@ -99,6 +112,7 @@ class Pipeline:
             reasons=verdicts.reasons,
             feature_sources=enriched.sources,
             features_as_of_us=enriched.as_of_us,
+            features_stale=stale,
             release=self.release,
             topic=poll.topic,
             partition=poll.partition,
@@ -107,7 +121,11 @@ class Pipeline:
             feature_names=self.definition.schema.names,
             traceparents=[envelope.traceparent for envelope in decoded.envelopes],
         )
-        return Decided(batch, decoded.rejections, decoded.unknown_fields)
+        done: dict[str, int] = dict.fromkeys(STALE_ACTIONS, 0)
+        done["recompute"] = enriched.recomputed
+        if freshness is not None:
+            done["note" if freshness.stale == "note" else "refer"] = int(stale.sum())
+        return Decided(batch, decoded.rejections, decoded.unknown_fields, done)
 
 
 def source_share(batch: DecisionBatch) -> dict[str, int]:

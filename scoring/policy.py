@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from scoring.decision import OUTCOMES, Reason
 from scoring.errors import InvalidPolicy
+from scoring.freshness import Freshness
 from scoring.scorecard import Scorecard
 
 _APPROVE, _REFER, _DECLINE = range(len(OUTCOMES))
 _LARGEST = float(np.finfo(np.float32).max)
+_LONGEST_AGE_DAYS = 36_500
 _Words = Annotated[str, msgspec.Meta(min_length=1)]
 
 
@@ -69,6 +71,7 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scorecard: Scorecard = Scorecard()
     features_missing: Literal["refer", "decline"] = "refer"
     max_reasons: Annotated[int, msgspec.Meta(ge=1)] = 4
+    freshness: Freshness | None = None
     knock_outs: tuple[KnockOut, ...] = ()
     reasons: tuple[ReasonText, ...] = ()
 
@@ -80,6 +83,9 @@ class Policy:
         self._document = document
         self._names = tuple(feature_names)
         self.scorecard = document.scorecard
+        # What refers stale rows: recomputing leaves those whose event carries no attributes.
+        freshness = document.freshness
+        self._referring = freshness if freshness and freshness.stale != "note" else None
         self._columns = {name: index for index, name in enumerate(self._names)}
         texts = {name: text for text in document.reasons for name in text.features}
         spoken: dict[ReasonText, list[int]] = {}
@@ -105,16 +111,23 @@ class Policy:
         """The cut-offs."""
         return self._document.cutoffs
 
+    @property
+    def freshness(self) -> Freshness | None:
+        """How old features may be; None: as old as they are."""
+        return self._document.freshness
+
     def outcomes(
         self,
         default_probability: NDArray[np.float64],
         missing: NDArray[np.bool_],
         features: NDArray[np.float32],
+        stale: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.uint8]:
         """
         Decide n rows: uint8[n], indices into OUTCOMES; a knock-out only ever makes it worse.
 
         A row whose probability is NaN is referred, unless `missing` says that it has no features.
+        One that is `stale` is referred at least, unless the policy only notes that. None: none is.
         """
         cutoffs = self._document.cutoffs
         # What is not below the cut-off is not approved: NaN is below nothing.
@@ -124,6 +137,8 @@ class Policy:
         for rule in self._document.knock_outs:
             hit = rule.hits(features[:, self._columns[rule.feature]])
             outcomes[hit] = np.maximum(outcomes[hit], OUTCOMES.index(rule.outcome))
+        if stale is not None and self._referring is not None:
+            outcomes[stale] = np.maximum(outcomes[stale], _REFER)
         outcomes[missing] = OUTCOMES.index(self._document.features_missing)
         return outcomes
 
@@ -133,10 +148,13 @@ class Policy:
         return np.digitize(default_probability, [bands.medium, bands.high]).astype(np.uint8)
 
     def reasons(
-        self, features: NDArray[np.float32], contributions: NDArray[np.float64]
+        self,
+        features: NDArray[np.float32],
+        contributions: NDArray[np.float64],
+        stale: NDArray[np.bool_] | None = None,
     ) -> list[tuple[Reason, ...]]:
         """
-        Say why n rows were not approved: knock-outs, then what raised the log-odds most.
+        Say why n rows were not approved: age, knock-outs, then what raised the log-odds most.
 
         `features` is float32[n, features] and `contributions` float64[n, features + 1], the last
         the model's mean. Features of one reason code count together, under the strongest's name.
@@ -166,6 +184,10 @@ class Policy:
             reason = Reason(rule.code, rule.feature, 0.0, rule.text)
             for row in rows[rule.hits(features[:, self._columns[rule.feature]])].tolist():
                 found[row].insert(0, reason)
+        if stale is not None and self._referring is not None:
+            reason = Reason(self._referring.code, "", 0.0, self._referring.text)
+            for row in rows[stale].tolist():
+                found[row].insert(0, reason)
         # No adverse decision goes without a reason, except where no explanation was asked for.
         for row in rows[contributions[:, :-1].any(axis=1)].tolist():
             if not found[row]:
@@ -182,6 +204,8 @@ class Policy:
         """Give the words of a reason code; the code itself where the policy has none."""
         words = {text.code: text.text for text in self._texts}
         words |= {rule.code: rule.text for rule in self._document.knock_outs}
+        if self._document.freshness is not None:
+            words[self._document.freshness.code] = self._document.freshness.text
         words |= {reason.code: reason.text for reason in self.reasons_without_features()}
         return words.get(code, code)
 
@@ -209,6 +233,10 @@ def _check_numbers(document: _Document) -> None:
     ):
         if not low <= value <= high:
             raise InvalidPolicy(path, value, f"is from {low:g} to {high:g}")
+    freshness = document.freshness
+    if freshness is not None and not 0 < freshness.max_age_days <= _LONGEST_AGE_DAYS:
+        rule_of_age = f"is above 0 and at most {_LONGEST_AGE_DAYS:,}"
+        raise InvalidPolicy("freshness.max_age_days", freshness.max_age_days, rule_of_age)
     for number, rule in enumerate(document.knock_outs):
         path = f"knock_outs[{number}]"
         if (rule.at_least is None) == (rule.below is None):
@@ -224,7 +252,7 @@ def _check_features(document: _Document, names: tuple[str, ...]) -> None:
         if rule.feature not in names:
             path = f"knock_outs[{number}].feature"
             raise InvalidPolicy(path, rule.feature, "is no feature of the release")
-    codes: set[str] = set()
+    codes = {document.freshness.code} if document.freshness else set()
     speaking: set[str] = set()
     for number, text in enumerate(document.reasons):
         if text.code in codes:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scoring.decision import (
@@ -49,6 +50,8 @@ LEDGER_SCHEMA: pa.Schema = pa.schema(
         pa.field("reasons", _REASONS, nullable=False),
         pa.field("feature_source", _WORD, nullable=False),
         pa.field("features_as_of", _INSTANT),
+        pa.field("features_age_s", pa.float64()),
+        pa.field("features_stale", pa.bool_(), nullable=False),
         pa.field("release", pa.string(), nullable=False),
         pa.field("origin_topic", pa.string(), nullable=False),
         pa.field("origin_partition", pa.int32(), nullable=False),
@@ -57,6 +60,9 @@ LEDGER_SCHEMA: pa.Schema = pa.schema(
     ]
 )
 """The columns of a ledger message; its metadata add the release and the features' names."""
+
+_SINCE_AGE = ("features_age_s", "features_stale")
+_BEFORE_AGE = [name for name in LEDGER_SCHEMA.names if name not in _SINCE_AGE]
 
 _RELEASE = b"creditstream.release"
 _NAMES = b"creditstream.features"
@@ -122,7 +128,8 @@ def decode(message: bytes) -> LedgerBatch:
     """
     Read a ledger message; raise LedgerDamaged where it is truncated, damaged or another thing.
 
-    The rows are checked in full, so that nothing later reads outside a buffer.
+    The rows are checked in full, so that nothing later reads outside a buffer. A message from
+    before features had an age is given one; columns that a later version added are left out.
     """
     try:
         with pa.ipc.open_stream(message) as reader:
@@ -136,9 +143,10 @@ def decode(message: bytes) -> LedgerBatch:
     if len(batches) != 1:
         msg = f"it holds {len(batches)} record batches, not one"
         raise LedgerDamaged(msg)
-    rows = batches[0]
-    if not rows.schema.equals(LEDGER_SCHEMA, check_metadata=False):
-        raise LedgerDamaged(_difference(rows.schema, names_read))
+    rows = _with_age(batches[0]) if names_read == _BEFORE_AGE else batches[0]
+    if difference := _difference(rows.schema, rows.schema.names):
+        raise LedgerDamaged(difference)
+    rows = rows.select(LEDGER_SCHEMA.names)
     for field, column in zip(rows.schema, rows.columns, strict=True):
         if column.null_count and not field.nullable:
             msg = f"column {field.name!r} holds {column.null_count} nulls"
@@ -194,6 +202,8 @@ def _record_batch(batch: DecisionBatch) -> pa.RecordBatch:
         pa.array(batch.features_as_of_us, pa.int64(), mask=batch.features_as_of_us == NO_TIME).view(
             _INSTANT
         ),
+        pa.array(batch.features_age_s, pa.float64(), mask=np.isnan(batch.features_age_s)),
+        pa.array(batch.features_stale, pa.bool_()),
         pa.repeat(batch.release, rows),
         pa.repeat(batch.topic, rows),
         pa.array(np.full(rows, batch.partition, dtype=np.int32)),
@@ -238,11 +248,20 @@ def _offsets(lengths: Sequence[int] | NDArray[np.integer[Any]]) -> Any:
     return pa.array(offsets)
 
 
+def _with_age(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Give a message of the version before its columns of age: nothing was stale then."""
+    times = (rows.column(name) for name in ("submitted_at", "features_as_of"))
+    submitted, as_of = (pc.cast(column, pa.int64()) for column in times)
+    age = pc.divide(pc.cast(pc.subtract(submitted, as_of), pa.float64()), 1e6)
+    rows = rows.append_column(LEDGER_SCHEMA.field("features_age_s"), age)
+    stale = pa.repeat(False, rows.num_rows)
+    return rows.append_column(LEDGER_SCHEMA.field("features_stale"), stale)
+
+
 def _difference(found: pa.Schema, names: Sequence[str]) -> str:
     for expected in LEDGER_SCHEMA:
         if names.count(expected.name) != 1:
             return f"column {expected.name!r} stands {names.count(expected.name)} times"
         if not found.field(expected.name).equals(expected):
             return f"column {expected.name!r} is not of the type {expected.type}"
-    extra = [name for name in names if name not in LEDGER_SCHEMA.names]
-    return f"columns {extra} are unknown" if extra else "its columns stand in another order"
+    return ""

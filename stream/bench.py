@@ -28,7 +28,7 @@ from scoring.pipeline import Pipeline
 from scoring.poll import Poll
 from sinks.ledger import encode as encode_ledger
 from stream.codec import decision_records
-from stream.composition import release_folder
+from stream.composition import release_folder, table_file
 from stream.installation import Installation, installed
 from stream.publisher import OutRecord, Publisher
 from stream.send import applicants_of
@@ -200,7 +200,7 @@ async def _send_and_await(
 def _stages(running: Installation, release: Release) -> tuple[dict[str, float], float]:
     """Time each stage on one poll: microseconds an event, the least of some repeats."""
     settings = running.settings["scoring"]
-    table = load_snapshot(settings.features, release.schema)
+    table = load_snapshot(table_file(settings.features), release.schema)
     poll = _poll(running)
     decoder = ApplicationDecoder(release.definition, EventLimits())
     decoded = decoder.decode(poll)

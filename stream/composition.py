@@ -1,13 +1,16 @@
 """Settings to the pure core: the release, the feature table, and the pipeline over both."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
-from features.snapshot import load_snapshot
+from features.snapshot import SnapshotRefused, load_snapshot
 from models.release import MANIFEST, ReleaseRefused, load_release
 from scoring.decode import EventLimits
 from scoring.pipeline import Pipeline
 from stream.settings import Settings
+
+_PARQUET = b"PAR1"
 
 
 def release_folder(path: Path, name: str | None = None) -> Path:
@@ -28,6 +31,29 @@ def release_folder(path: Path, name: str | None = None) -> Path:
     raise ReleaseRefused(path, MANIFEST, reason)
 
 
+def table_file(path: Path) -> Path:
+    """
+    Find a feature table: the file itself, what a link points to, or, in a folder, the newest.
+
+    The newest is the last by name of the `*.parquet` files that are complete: one that is still
+    being copied there does not count. Raises SnapshotRefused for a folder without any.
+    """
+    if not path.is_dir():
+        return path.resolve() if path.is_symlink() else path
+    for found in sorted(path.glob("[!.]*.parquet"), key=lambda at: at.name, reverse=True):
+        if _is_complete(found):
+            return found
+    raise SnapshotRefused(path, "no complete *.parquet file is in the folder")
+
+
+def _is_complete(path: Path) -> bool:
+    with path.open("rb") as file:
+        begin = file.read(len(_PARQUET))
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - len(_PARQUET)))
+        return size > 2 * len(_PARQUET) and begin == file.read() == _PARQUET
+
+
 def build_pipeline(settings: Settings) -> Pipeline:
     """Load and check the release and the feature table; raises ReleaseRefused, SnapshotRefused."""
     release = load_release(release_folder(settings.release))
@@ -35,7 +61,7 @@ def build_pipeline(settings: Settings) -> Pipeline:
     return Pipeline(
         release=release.id,
         definition=release.definition,
-        table=load_snapshot(settings.features, release.schema),
+        table=load_snapshot(table_file(settings.features), release.schema),
         scorer=release.scorer,
         policy=release.policy,
         limits=EventLimits(

@@ -185,6 +185,7 @@ def _decisions(kafka: KafkaSettings) -> list[Document]:
         features_as_of=_AT,
         release=_RELEASE,
         origin=Origin(kafka.applications, 0, 41),
+        features_age_s=0.0,
     )
     unknown = msgspec.structs.replace(
         decided,
@@ -194,6 +195,7 @@ def _decisions(kafka: KafkaSettings) -> list[Document]:
         reasons=(Reason("N01", "", 0.0, "No information about the applicant is available."),),
         feature_source="missing",
         features_as_of=None,
+        features_age_s=None,
     )
     return [_as_sent(decided), _as_sent(unknown)]
 

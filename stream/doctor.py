@@ -12,8 +12,8 @@ from features.snapshot import SnapshotRefused, load_snapshot
 from models.release import Release, ReleaseRefused, load_release
 from sinks.store import StoreRefused, StoreUnavailable
 from stream.app import ROLES
-from stream.composition import release_folder
-from stream.reading import ask
+from stream.composition import release_folder, table_file
+from stream.reading import ask, status_of
 from stream.settings import Settings
 from stream.topics import check_parking, describe_topics, inputs_of, outputs_of
 
@@ -35,6 +35,7 @@ def examine(settings: Settings) -> int:
         ("feature table", _table),
         ("kafka", _kafka),
         ("clickhouse", _store),
+        ("worker", _worker),
     ]
     failed = 0
     for name, check in checks:
@@ -75,7 +76,7 @@ def _table(settings: Settings) -> str:
         msg = f"{settings.features} cannot be checked without a release; see CREDITSTREAM_FEATURES"
         raise Missing(msg) from None
     try:
-        table = load_snapshot(settings.features, schema)
+        table = load_snapshot(table_file(settings.features), schema)
     except SnapshotRefused as refused:
         msg = f"{refused}; set CREDITSTREAM_FEATURES"
         raise Missing(msg) from None
@@ -105,3 +106,15 @@ def _store(settings: Settings) -> str:
         msg = f"{error}; {_INIT if lacking else 'set CREDITSTREAM_STORE__URL'}"
         raise Missing(msg) from None
     return f"{version} at {settings.store.url}"
+
+
+def _worker(settings: Settings) -> str:
+    """Ask the worker whose status service the settings name what it decides with."""
+    url = f"http://{settings.status.host}:{settings.status.port}"
+    status = status_of(url) if settings.status.port else None
+    if status is None:
+        return f"none runs at {url}"
+    if status["refused"]:
+        msg = f"the one at {url} goes on with what it had: {status['refused']}"
+        raise Missing(msg)
+    return f"{status['role']} at {url}"

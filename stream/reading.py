@@ -116,7 +116,7 @@ def print_decision(stored: dict[str, Any], release: Release) -> None:
     lines += [
         f"event {stored['event_id']} of {stored['source']}, {origin}",
         f"submitted {stored['submitted_at']}, decided {stored['decided_at']}",
-        f"features {stored['feature_source']}, as of {stored['features_as_of']}",
+        f"features {stored['feature_source']}, as of {stored['features_as_of']}{_age(stored)}",
         f"release {stored['release']}",
     ]
     for line in lines:
@@ -135,6 +135,12 @@ def print_decision(stored: dict[str, Any], release: Release) -> None:
     table.add_row(f"({len(rest)} others)", "", f"{sum(parts[index] for index in rest):+.4f}")
     table.add_row("log-odds of default", "", f"{mean + sum(parts):+.4f}", style="bold")
     console.print(table)
+
+
+def _age(stored: dict[str, Any]) -> str:
+    age = stored["features_age_s"]
+    said = "" if age is None else f", {age / 86_400:.1f} days old"
+    return said + (", stale" if stored["features_stale"] else "")
 
 
 def print_drift(settings: Settings) -> None:

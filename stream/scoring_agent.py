@@ -8,7 +8,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 import numpy as np
 
 from monitoring.metrics import Metrics
-from scoring.decision import OUTCOMES, instant
+from scoring.decision import FEATURE_SOURCES, OUTCOMES, instant
 from scoring.pipeline import Decided, Pipeline, source_share
 from scoring.poll import Poll
 from sinks.ledger import encode as encode_ledger
@@ -114,6 +114,9 @@ def _count(metrics: Metrics, poll: Poll, decided: Decided, now_ns: int) -> None:
     outcomes = np.bincount(batch.outcomes, minlength=len(OUTCOMES)).tolist()
     metrics.count(metrics.decisions, "outcome", dict(zip(OUTCOMES, outcomes, strict=True)))
     metrics.count(metrics.feature_lookups, "result", source_share(batch))
+    metrics.count(metrics.features_stale, "action", decided.stale)
+    ages = batch.features_age_s[batch.feature_sources == FEATURE_SOURCES.index("table")]
+    metrics.feature_age.observe(ages[~np.isnan(ages)])
     for rejection in decided.rejections:
         metrics.events_parked.labels(stage="decode", code=rejection.code).inc()
     metrics.unknown_field.inc(decided.unknown_fields)

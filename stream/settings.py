@@ -78,6 +78,23 @@ class StatusSettings(_Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(8010, description="0: no service.")
 
 
+class SwapSettings(_Section):
+    """How far a new feature table may differ from the old one and still take its place."""
+
+    rows_lost: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.10, description="Share of its rows that the feature table may lose."
+    )
+    rows_gained: Annotated[float, Field(ge=0, le=1_000)] = Field(
+        0.50, description="Share of its rows that it may gain."
+    )
+    missing_change: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.05, description="How far the missing share of any column may move, up or down."
+    )
+    as_of_may_go_back: bool = Field(
+        False, description="Whether an older feature table may be taken over: a roll back."
+    )
+
+
 class EventSettings(_Section):
     """What an application event may look like."""
 
@@ -121,7 +138,8 @@ class Settings(BaseSettings):
         Path(".creditstream/releases"), description="A release, or a folder of one."
     )
     features: Path = Field(
-        Path(".creditstream/features.parquet"), description="The feature table, Parquet."
+        Path(".creditstream/features.parquet"),
+        description="The feature table: a Parquet file, a link to one, or a folder of them.",
     )
     reasons: Literal["stream", "on_demand"] = Field(
         "stream",
@@ -142,6 +160,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     store: StoreSettings = StoreSettings()
     status: StatusSettings = StatusSettings()
+    swap: SwapSettings = SwapSettings()
     events: EventSettings = EventSettings()
     monitor: MonitorSettings = MonitorSettings()
 

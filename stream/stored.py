@@ -1,14 +1,17 @@
 """One stored decision: found by its id, shown, and made again from what was stored with it."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from models.release import Release, load_release
-from scoring.decision import BANDS, OUTCOMES, Reason
+from scoring.decision import BANDS, FEATURE_SOURCES, NO_TIME, OUTCOMES, Reason
+from scoring.freshness import Freshness
 from scoring.judge import judge
 from stream.composition import release_folder
 from stream.reading import ask
@@ -17,11 +20,13 @@ from stream.settings import Settings
 _FIND = """
 SELECT toString(toUUID(UUIDNumToString(decision_id))) AS decision_id, event_id, source,
     application_id, applicant_id, submitted_at, decided_at, outcome, default_probability, score,
-    risk_band, reasons, feature_source, features_as_of, release, origin_topic, origin_partition,
-    origin_offset, features
+    risk_band, reasons, feature_source, features_as_of, features_age_s, features_stale,
+    release, origin_topic, origin_partition, origin_offset, features
 FROM decision_ledger FINAL
 WHERE decision_ledger.decision_id = UUIDStringToNum('{id}')
 """
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class DecisionNotFound(Exception):
@@ -72,9 +77,13 @@ def reproduce(stored: dict[str, Any], release: Release) -> Reproduction:
     features = np.full((1, len(names)), np.nan, dtype=np.float32)
     if not missing:
         features[0] = stored["features"]
-    verdicts = judge(release.scorer, release.policy, features, np.array([missing]))
+    stale = _is_stale(stored, release.policy.freshness)
+    verdicts = judge(
+        release.scorer, release.policy, features, np.array([missing]), np.array([stale])
+    )
     (reasons,) = verdicts.reasons
     now = {
+        "features_stale": stale,
         "outcome": OUTCOMES[int(verdicts.outcomes[0])],
         "default_probability": None if missing else float(verdicts.default_probability[0]),
         "score": None if missing else int(verdicts.scores[0]),
@@ -90,3 +99,15 @@ def reproduce(stored: dict[str, Any], release: Release) -> Reproduction:
     if stored["reasons"] != made and any(r["contribution"] for r in stored["reasons"]):
         differences.append(f"reasons: {stored['reasons']} were stored, {made} are made now")
     return Reproduction(stored, reasons, tuple(differences))
+
+
+def _is_stale(stored: dict[str, Any], freshness: Freshness | None) -> bool:
+    if freshness is None:
+        return False
+    sources = np.array([FEATURE_SOURCES.index(stored["feature_source"])], dtype=np.uint8)
+    times = (_microseconds(stored[name]) for name in ("submitted_at", "features_as_of"))
+    return bool(freshness.is_stale(sources, *times)[0])
+
+
+def _microseconds(at: datetime | None) -> NDArray[np.int64]:
+    return np.array([NO_TIME if at is None else (at - _EPOCH) // timedelta(microseconds=1)])

@@ -24,7 +24,6 @@ from stream.topics import KafkaUnavailable, check_parking, check_topics, inputs_
 from stream.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from scoring.pipeline import Pipeline
     from stream.swap import CurrentPipeline
 
 logger = structlog.get_logger(__name__)
@@ -92,11 +91,7 @@ def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Fa
     from stream.scoring_agent import scoring_agent
     from stream.swap import CurrentPipeline
 
-    def on_swap(pipeline: "Pipeline") -> None:
-        metrics.release_info.clear()
-        metrics.release_info.labels(release=pipeline.release).set(1)
-
-    current = facts.current = CurrentPipeline(settings, on_swap)
+    current = facts.current = CurrentPipeline(settings, metrics)
     register(
         app, settings.kafka.applications, "score", scoring_agent(settings.kafka, current, metrics)
     )
@@ -241,6 +236,7 @@ def _status(
         not_ready=not_ready,
         release=pipeline.release if pipeline else None,
         feature_table_rows=len(pipeline.table) if pipeline else None,
+        feature_table_digest=pipeline.table.digest if pipeline else None,
         features_as_of=as_of.isoformat() if as_of else None,
         refused=facts.current.refused if facts.current else "",
         lag={f"{tp.topic}/{tp.partition}": number for tp, number in lag.items()},

@@ -92,9 +92,9 @@ def a_table(*keys: int) -> FeatureTable:
     return FeatureTable(DEFINITION.schema, found, DEFINITION.compute(raw_columns(len(found))))
 
 
-def a_release(folder: Path, refer: float = 0.3) -> Path:
-    """A release folder below `folder`; another cut-off makes another release."""
+def a_release(folder: Path, refer: float = 0.3, more: str = "") -> Path:
+    """A release folder below `folder`; another cut-off, or more policy, makes another release."""
     rows = DEFINITION.compute(raw_columns(50, seed=3))
-    policy = policy_text(DEFINITION.name, refer, 0.5)
+    policy = policy_text(DEFINITION.name, refer, 0.5) + more
     manifest = Manifest(format=FORMAT, definition=DEFINITION.name, files={})
     return write_release(folder, a_model_text(), DEFINITION.schema, policy, rows, manifest)

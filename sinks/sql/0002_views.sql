@@ -1,16 +1,3 @@
--- Every decision once, in plain columns. Times are in UTC; `latency_ms` runs from the Kafka record's
--- timestamp to the decision; `default_probability`, `score` and `risk_band` are NULL where the
--- applicant's features were missing; `reasons` come with the most important first.
-CREATE OR REPLACE VIEW decisions AS
-SELECT
-    toUUID(UUIDNumToString(decision_id)) AS decision_id,
-    event_id, source, application_id, applicant_id, submitted_at, produced_at, decided_at,
-    dateDiff('millisecond', produced_at, decided_at) AS latency_ms,
-    outcome, default_probability, score, risk_band,
-    reasons, reasons.code AS reason_codes,
-    feature_source, features_as_of, release, origin_topic, origin_partition, origin_offset
-FROM decision_ledger FINAL;
-
 -- One row a decision and feature: what the model saw; `value` is NaN where the feature was missing.
 -- Applications without any features have no rows here.
 CREATE OR REPLACE VIEW decision_features AS
@@ -38,15 +25,6 @@ SELECT coalesce(risk_band, 'none') AS band, count() AS decisions, avg(default_pr
 FROM decision_ledger FINAL
 GROUP BY band
 ORDER BY mean_default_probability;
-
--- Milliseconds from the producer's timestamp to the decision, by minute.
-CREATE OR REPLACE VIEW latency_by_minute AS
-SELECT toDateTime64(toStartOfMinute(decided_at), 0, 'UTC') AS minute, count() AS decisions,
-    quantileExact(0.5)(latency_ms) AS p50_ms, quantileExact(0.95)(latency_ms) AS p95_ms,
-    quantileExact(0.99)(latency_ms) AS p99_ms, max(latency_ms) AS max_ms
-FROM decisions
-GROUP BY minute
-ORDER BY minute;
 
 -- Every parked event once: `path` names the field (or $ for the whole document), `shown` shows what
 -- stood there, `rule` says what it broke. `key` and `value` are the event's, made valid UTF-8 for

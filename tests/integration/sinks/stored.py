@@ -21,6 +21,7 @@ VIEWS = (
     "decision_mix_by_hour",
     "risk_bands",
     "latency_by_minute",
+    "feature_age",
     "parked",
     "parked_by_cause",
     "alarms",

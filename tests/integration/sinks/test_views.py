@@ -5,12 +5,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
-from scoring.decision import Reason
+from scoring.decision import FEATURE_SOURCES, NO_TIME, Reason
 from sinks.clickhouse import ClickHouseSink
+from sinks.ledger import decode
 from sinks.migrations import migrate
 from sinks.store import Store
 from tests.integration.sinks.stored import VIEWS, an_alarm, ledger, parked, rows
 from tests.unit.sinks.decisions import MINUTE_US, START_US, a_batch
+from tests.unit.sinks.test_ledger import WITHOUT_AGE
 
 APPROVE, REFER, DECLINE = 0, 1, 2
 
@@ -46,11 +48,13 @@ def test_a_decision_reads_as_it_was_decided(store: Store) -> None:
         "table",
         datetime(2026, 1, 1, tzinfo=UTC),
     )
+    assert (first["features_age_s"], first["features_stale"]) == (0.0, False)
     assert first["release"] == "release-a"
     assert (first["origin_partition"], first["origin_offset"]) == (3, 41)
     assert second["outcome"] == "refer"
     assert [second[name] for name in ("default_probability", "score", "risk_band")] == [None] * 3
     assert (second["feature_source"], second["features_as_of"]) == ("missing", None)
+    assert (second["features_age_s"], second["features_stale"]) == (None, False)
 
 
 def test_the_features_of_a_decision_carry_their_names_by_release(store: Store) -> None:
@@ -133,6 +137,64 @@ def test_latency_is_measured_from_the_producers_timestamp_by_minute(store: Store
         "max_ms": 100,
     }
     assert (second["decisions"], second["max_ms"]) == (1, 5)
+
+
+def test_the_age_of_the_tables_rows_is_shown_by_hour(store: Store) -> None:
+    hours = [datetime(2026, 1, 1, hour, tzinfo=UTC) for hour in (0, 1)]
+    ages = [*range(1, 101), 7]
+    first = a_batch(101, ages_s=ages, stale=range(90, 100), missing=[100])
+    undated = a_batch(
+        2, first_offset=200, ages_s=5, stale=[1], decided_at_us=START_US + 61 * MINUTE_US
+    )
+    undated.features_as_of_us[1] = NO_TIME
+    computed = a_batch(3, first_offset=300, ages_s=0)
+    computed.feature_sources[:] = FEATURE_SOURCES.index("computed")
+
+    ClickHouseSink(store).insert_ledger(ledger(first, undated, computed))
+
+    one, other = rows(store, "SELECT * FROM feature_age")
+    assert one == {
+        "hour": hours[0],
+        "decisions": 100,
+        "p50_s": 51,
+        "p99_s": 100,
+        "unknown_age": 0,
+        "stale_share": 0.1,
+    }
+    assert other == {
+        "hour": hours[1],
+        "decisions": 2,
+        "p50_s": 5,
+        "p99_s": 5,
+        "unknown_age": 1,
+        "stale_share": 0.5,
+    }
+
+
+def test_decisions_stored_before_there_was_an_age_have_one(store: Store) -> None:
+    for view in ("feature_age", "decisions"):
+        store.command(f"DROP VIEW {view}")
+    for column in ("features_age_s", "features_stale"):
+        store.command(f"ALTER TABLE decision_ledger DROP COLUMN {column}")
+    store.command(
+        "INSERT INTO decision_ledger (application_id, event_id, feature_source,"
+        " submitted_at, features_as_of)"
+        " VALUES (1, 'old', 'table', '2026-01-02 00:00:01', '2026-01-01 00:00:00.5'),"
+        " (2, 'without', 'missing', '2026-01-02 00:00:01', NULL)"
+    )
+
+    migrate(store)
+    ClickHouseSink(store).insert_ledger([decode(WITHOUT_AGE.read_bytes()), *ledger(a_batch(1))])
+
+    asked = "SELECT event_id, features_age_s AS age, features_stale AS stale FROM decisions"
+    found = {row["event_id"]: (row["age"], row["stale"]) for row in rows(store, asked)}
+    assert found == {
+        "old": (86_400.5, False),
+        "without": (None, False),
+        "e-0": (0.0, False),
+        "e-1": (None, False),
+        "e-2": (0.0, False),
+    }
 
 
 def test_parked_events_are_shown_once_and_counted_by_cause(store: Store) -> None:

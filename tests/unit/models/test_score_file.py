@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,19 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from features.table import FeatureTable
 from features.taiwan_default import DEFINITION
 from models.bring import create_release
 from models.release import MODEL, Release, ReleaseRefused, load_release, open_release
 from models.score_file import RowsRefused, score_file
-from tests.builders import a_model_text, a_release, raw_columns
+from scoring.pipeline import Pipeline
+from tests.builders import a_model_text, a_poll, a_release, an_event, raw_columns
 
 KEYS = np.array([5, 3, 9, 1, 7])
 COLUMNS = raw_columns(5, seed=9)
 FEATURES = DEFINITION.compute(COLUMNS)
 DECIDED = ["default_probability", "score", "outcome", "risk_band", "release"]
+DECIDED += ["features_age_s", "features_stale"]
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +177,101 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path, release: Release) -
 def test_a_key_with_the_name_of_an_answer_is_refused(tmp_path: Path, release: Release) -> None:
     with pytest.raises(RowsRefused, match="'score' has the name of a column of the answer"):
         score_file(tmp_path / "rows.csv", release, tmp_path / "out.parquet", "score")
+
+
+SUBMITTED_AT = datetime(2026, 9, 21, 12, 0, 0, 250_000, UTC)
+AS_OF = [SUBMITTED_AT - timedelta(days=days) for days in (35, 36, -1, 0)]
+
+
+@pytest.fixture(scope="module")
+def careful(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """A release that refers rows older than 35 days."""
+    word = '\n[freshness]\nmax_age_days = 35\nstale = "refer"\n'
+    return open_release(a_release(tmp_path_factory.mktemp("releases"), refer=0.5, more=word))
+
+
+def aged(**columns: Any) -> pa.Table:
+    rows = feature_rows(FEATURES, KEYS, "application_id")
+    for name, values in columns.items():
+        rows = rows.append_column(name, pa.array(values))
+    return rows
+
+
+def decided(rows: pa.Table, folder: Path, release: Release, ending: str = "parquet") -> pa.Table:
+    path = folder / f"rows.{ending}"
+    if ending == "parquet":
+        pq.write_table(rows, path)
+    elif ending == "csv":
+        pyarrow.csv.write_csv(rows, path)
+    else:
+        path.write_text("".join(json.dumps(row, default=str) + "\n" for row in rows.to_pylist()))
+    score_file(path, release, folder / "out.parquet", "application_id")
+    return pq.read_table(folder / "out.parquet")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_rows_with_their_times_are_as_stale_as_in_the_stream(
+    tmp_path: Path, careful: Release, ending: str
+) -> None:
+    rows = aged(submitted_at=[SUBMITTED_AT] * 5, as_of=[*AS_OF, None])
+
+    out = decided(rows, tmp_path, careful, ending)
+
+    table = FeatureTable(DEFINITION.schema, KEYS, FEATURES)
+    days = [35, 36, -1, 0]
+    assert out["features_age_s"].to_pylist() == [*(day * 86_400.0 for day in days), None]
+    assert out["features_stale"].to_pylist() == [False, True, False, False, True]
+    for row, (key, as_of) in enumerate(zip(KEYS.tolist(), [*AS_OF, None], strict=True)):
+        table.as_of = as_of
+        pipeline = Pipeline(
+            release=careful.id,
+            definition=careful.definition,
+            table=table,
+            scorer=careful.scorer,
+            policy=careful.policy,
+        )
+        at = SUBMITTED_AT.isoformat()
+        event = an_event(application_id=key, submitted_at=at, attributes=None)
+        (served,) = pipeline.decide(a_poll(event), 0).batch.decisions()
+        assert served.outcome == out["outcome"][row].as_py()
+        assert served.features_stale == out["features_stale"][row].as_py()
+        assert served.features_age_s == out["features_age_s"][row].as_py()
+
+
+def test_rows_without_a_submission_have_no_age_and_are_not_taken_for_stale(
+    tmp_path: Path, careful: Release
+) -> None:
+    out = decided(aged(as_of=[*AS_OF, None]), tmp_path, careful)
+
+    assert out["features_age_s"].null_count == out["features_stale"].null_count == 5
+    plain = decided(aged(), tmp_path, careful)
+    assert out["outcome"].equals(plain["outcome"])
+
+
+def test_rows_of_attributes_are_computed_and_so_never_stale(
+    tmp_path: Path, careful: Release
+) -> None:
+    out = decided(attribute_rows(), tmp_path, careful)
+
+    assert out["features_age_s"].to_pylist() == [0.0] * 5
+    assert out["features_stale"].to_pylist() == [False] * 5
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"submitted_at": [None, *[SUBMITTED_AT] * 4]}, "'submitted_at' holds nulls"),
+        ({"submitted_at": [SUBMITTED_AT.replace(tzinfo=None)] * 5}, "'submitted_at'.*no offset"),
+        ({"submitted_at": ["yesterday"] * 5}, "'submitted_at' holds string, not times"),
+        ({"submitted_at": [1] * 5}, "'submitted_at' holds int64, not times"),
+        ({"submitted_at": [SUBMITTED_AT] * 5, "as_of": ["2026"] * 5}, "'as_of' holds string"),
+    ],
+)
+def test_times_that_are_none_are_refused(
+    tmp_path: Path, careful: Release, columns: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(RowsRefused, match=reason):
+        decided(aged(**columns), tmp_path, careful)
 
 
 @pytest.fixture

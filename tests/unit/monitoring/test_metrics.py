@@ -7,8 +7,9 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring.alarm import DETECTORS
-from monitoring.metrics import _SECONDS, PREFIX, STAGES, Ages, Metrics
+from monitoring.metrics import _SECONDS, PREFIX, STAGES, SWAPS, Ages, Metrics
 from scoring.decision import OUTCOMES
+from scoring.freshness import STALE_ACTIONS
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "monitoring.md"
 
@@ -33,8 +34,25 @@ def test_label_values_that_are_known_begin_at_zero() -> None:
         return registry.get_sample_value(PREFIX + name, labels)
 
     assert [at("decisions_total", outcome=outcome) for outcome in OUTCOMES] == [0, 0, 0]
+    assert [at("features_stale_total", action=action) for action in STALE_ACTIONS] == [0, 0, 0]
+    assert [at("swaps_total", result=result) for result in SWAPS] == [0, 0]
     assert [at("drift_alarms_total", detector=found) for found in DETECTORS] == [0, 0, 0]
     assert [at("stage_duration_seconds_count", stage=stage) for stage in STAGES] == [0] * 4
+
+
+def test_the_age_of_features_is_counted_from_hours_to_years() -> None:
+    metrics = Metrics.create()
+    day = 86_400.0
+
+    metrics.feature_age.observe(np.array([-day, 3_600.0, 36 * day, 40_000 * day]))
+
+    def below(bound: str) -> float | None:
+        name = PREFIX + "feature_age_seconds_bucket"
+        return metrics.registry.get_sample_value(name, {"le": bound})
+
+    assert [below(bound) for bound in ("0.0", "3600.0", "3024000.0", "7948800.0", "+Inf")] == [
+        *(1, 2, 2, 3, 4)
+    ]
 
 
 def test_nothing_says_when_it_was_created() -> None:

@@ -56,6 +56,16 @@ async def test_one_that_is_not_ready_says_why_and_is_alive() -> None:
     assert (health.status_code, health.json()) == (503, {"healthy": False, "reasons": reasons})
 
 
+async def test_one_that_refuses_what_it_was_offered_is_ready_and_says_why() -> None:
+    refusing = GOOD.model_copy(update={"refused": "t.parquet: 1 rows after 9"})
+    async with asking(refusing) as client:
+        ready, health = [await client.get(f"/{path}") for path in ("readyz", "health")]
+
+    assert ready.status_code == 200
+    assert ready.json() == {"ready": True, "reasons": [], "refused": "t.parquet: 1 rows after 9"}
+    assert health.json() == {"healthy": True, "reasons": []}
+
+
 async def test_one_that_stands_still_is_not_alive() -> None:
     async with asking(GOOD.model_copy(update={"alive": False})) as client:
         live, ready, health = [await client.get(f"/{it}") for it in ("livez", "readyz", "health")]

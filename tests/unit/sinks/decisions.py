@@ -23,10 +23,12 @@ def a_batch(
     reasons: Sequence[tuple[Reason, ...]] | None = None,
     event_ids: Sequence[str] | None = None,
     applicant_ids: Sequence[str | None] | None = None,
+    ages_s: Sequence[int] | int = 0,
+    stale: Sequence[int] = (),
     release: str = "release-a",
     partition: int = 0,
 ) -> DecisionBatch:
-    """Build decisions of events e-{offset}; rows in `missing` had no features."""
+    """Build decisions of events e-{offset}; `missing` rows had no features, `stale` old ones."""
     offsets = np.arange(first_offset, first_offset + rows)
     ids = list(event_ids) if event_ids is not None else [f"e-{offset}" for offset in offsets]
     sources = np.zeros(rows, dtype=np.uint8)
@@ -53,7 +55,10 @@ def a_batch(
         bands=np.zeros(rows, dtype=np.uint8),
         reasons=list(reasons) if reasons is not None else [()] * rows,
         feature_sources=sources,
-        features_as_of_us=np.where(sources == MISSING_SOURCE, NO_TIME, START_US),
+        features_as_of_us=np.where(
+            sources == MISSING_SOURCE, NO_TIME, START_US - np.array(ages_s) * 1_000_000
+        ),
+        features_stale=np.isin(np.arange(rows), stale),
         release=release,
         topic="credit.applications.v1",
         partition=partition,

@@ -1,5 +1,6 @@
 """The ledger's messages: what went in comes out, and damage is named."""
 
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +23,9 @@ from tests.unit.sinks.decisions import START_US, a_batch
 
 T = TypeVar("T")
 
+# Written by the version that had no columns of age.
+WITHOUT_AGE = Path(__file__).parent / "ledger_without_age.arrow"
+
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 reason = st.builds(Reason, text, text, st.floats(allow_nan=False), text)
 
@@ -41,6 +45,8 @@ def test_every_column_survives_the_topic(data: st.DataObject, rows: int, feature
         probabilities=a_list(st.floats(0, 1)),
         event_ids=a_list(text),
         applicant_ids=a_list(st.none() | text),
+        ages_s=a_list(st.integers(-(10**6), 10**9)),
+        stale=[row for row, old in enumerate(a_list(st.booleans())) if old],
         reasons=a_list(st.lists(reason, max_size=4).map(tuple)),
         release=data.draw(text),
     )
@@ -59,6 +65,9 @@ def test_every_column_survives_the_topic(data: st.DataObject, rows: int, feature
     assert [row["feature_source"] for row in rows_read] == [
         FEATURE_SOURCES[i] for i in batch.feature_sources
     ]
+    ages = [None if np.isnan(age) else age for age in batch.features_age_s.tolist()]
+    assert [row["features_age_s"] for row in rows_read] == ages
+    assert [row["features_stale"] for row in rows_read] == batch.features_stale.tolist()
     assert [
         [(r["code"], r["feature"], r["contribution"]) for r in row["reasons"]] for row in rows_read
     ] == [[(r.code, r.feature, r.contribution) for r in row] for row in batch.reasons]
@@ -92,6 +101,47 @@ def test_a_decision_without_features_has_no_probability_score_band_or_features()
     assert unknown["features"] == []
     assert unknown["features_as_of"] is None
     assert unknown["feature_source"] == FEATURE_SOURCES[MISSING_SOURCE]
+
+
+def test_a_message_of_the_version_before_is_read_with_its_age_and_nothing_stale() -> None:
+    read = decode(WITHOUT_AGE.read_bytes())
+
+    assert read.rows.schema.equals(LEDGER_SCHEMA, check_metadata=False)
+    rows = read.rows.to_pylist()
+    assert [row["outcome"] for row in rows] == ["approve", "refer", "decline"]
+    assert [row["features_age_s"] for row in rows] == [0.0, None, 0.0]
+    assert [row["features_stale"] for row in rows] == [False] * 3
+    assert np.isnan(read.features()[1]).all()
+    assert (read.release, read.feature_names) == ("release-a", ("feature_0", "feature_1"))
+
+
+def test_columns_that_a_later_version_added_are_left_out() -> None:
+    (message,) = encode(a_batch(2))
+    with pa.ipc.open_stream(message) as reader:
+        table = reader.read_all()
+    later = table.append_column("a_later_one", pa.array([1, 2]))
+
+    read = decode(as_message(later.select(sorted(later.column_names))))
+
+    assert read.rows.equals(decode(message).rows)
+
+
+@pytest.mark.parametrize("absent", ["features_age_s", "features_stale"])
+def test_a_message_that_lacks_one_column_of_age_is_damaged(absent: str) -> None:
+    (message,) = encode(a_batch(2))
+    with pa.ipc.open_stream(message) as reader:
+        table = reader.read_all()
+
+    with pytest.raises(LedgerDamaged, match=f"column '{absent}' stands 0 times"):
+        decode(as_message(table.drop_columns([absent])))
+
+
+def as_message(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    message: bytes = sink.getvalue().to_pybytes()
+    return message
 
 
 def test_an_empty_batch_is_no_message() -> None:
@@ -152,13 +202,8 @@ def test_a_damaged_message_is_refused_or_reads_as_whole_rows(data: st.DataObject
 def test_an_arrow_message_of_other_columns_is_refused_by_name(
     columns: dict[str, pa.Array], reason: str
 ) -> None:
-    table = pa.table(columns)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-
     with pytest.raises(LedgerDamaged, match=reason):
-        decode(sink.getvalue().to_pybytes())
+        decode(as_message(pa.table(columns)))
 
 
 def test_bytes_that_are_no_arrow_are_refused() -> None:

@@ -9,6 +9,7 @@ from scoring.poll import Poll
 from sinks.ledger import LedgerBatch, encode
 from stream.monitor_agent import _State, _watch_poll
 from tests.unit.sinks.decisions import a_batch
+from tests.unit.sinks.test_ledger import WITHOUT_AGE
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -21,6 +22,16 @@ def new_monitor(batch: LedgerBatch) -> DriftMonitor:
 def a_message(release: str, seconds: int) -> DecisionBatch:
     at_us = int((START + timedelta(seconds=seconds)).timestamp() * 1_000_000)
     return a_batch(release=release, decided_at_us=at_us)
+
+
+def test_a_message_of_the_version_before_is_watched() -> None:
+    state = _State(None)
+    poll = Poll("ledger", 0, [0], [0], [None], [WITHOUT_AGE.read_bytes()], [[]])
+
+    _watch_poll(state, poll, new_monitor)
+
+    assert state.monitor is not None
+    assert (state.monitor.release, state.monitor.next_offsets) == ("release-a", {0: 1})
 
 
 def watch(state: _State, partition: int, offset: int, batch: DecisionBatch) -> None:

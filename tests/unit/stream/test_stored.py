@@ -1,3 +1,6 @@
+from datetime import datetime, timedelta
+from pathlib import Path
+
 import pytest
 
 from features.taiwan_default import DEFINITION
@@ -5,9 +8,10 @@ from models.release import Release, open_release
 from scoring.decision import DecisionBatch
 from scoring.pipeline import Pipeline
 from sinks.ledger import decode, encode
+from stream.reading import print_decision
 from stream.settings import Settings
 from stream.stored import DecisionNotFound, find_decision, reproduce
-from tests.builders import a_poll, a_release, a_table, an_event
+from tests.builders import SUBMITTED, a_poll, a_release, a_table, an_event
 
 
 @pytest.fixture(scope="module")
@@ -15,11 +19,15 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
     return open_release(a_release(tmp_path_factory.mktemp("releases")))
 
 
-def decided(release: Release, *, explain: bool = True) -> DecisionBatch:
+def decided(
+    release: Release, *, explain: bool = True, as_of: datetime | None = None
+) -> DecisionBatch:
+    table = a_table(1, 2, 3, 4, 5)
+    table.as_of = as_of
     pipeline = Pipeline(
         release=release.id,
         definition=DEFINITION,
-        table=a_table(1, 2, 3, 4, 5),
+        table=table,
         scorer=release.scorer,
         policy=release.policy,
         explain=explain,
@@ -44,6 +52,45 @@ def test_every_decision_of_a_poll_is_reproduced_from_its_ledger_row(
             if explain:
                 assert result.reasons == reasons
             assert (row["outcome"] == "approve") == (not result.reasons)
+
+
+@pytest.mark.parametrize("stale", ["refer", "recompute", "note"])
+@pytest.mark.parametrize("days", [0, 35, 36, None])
+def test_a_decision_is_reproduced_whatever_the_age_of_its_features(
+    tmp_path: Path, stale: str, days: int | None
+) -> None:
+    word = f'\n[freshness]\nmax_age_days = 35\nstale = "{stale}"\n'
+    release = open_release(a_release(tmp_path, more=word))
+    submitted = datetime.fromisoformat(SUBMITTED)
+    as_of = None if days is None else submitted - timedelta(days=days)
+    batch = decided(release, as_of=as_of)
+    assert batch.features_stale.any() == (days in (36, None) and stale != "recompute")
+
+    for row in decode(encode(batch)[0]).rows.to_pylist():
+        assert reproduce(row, release).differences == ()
+        other = row | {"features_stale": not row["features_stale"]}
+        (difference,) = reproduce(other, release).differences
+        assert difference.startswith("features_stale: ")
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [(36, ", 36.0 days old, stale"), (-0.5, ", -0.5 days old"), (None, " None, stale")],
+)
+def test_a_decision_is_shown_with_the_age_of_its_features(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], days: float | None, said: str
+) -> None:
+    word = '\n[freshness]\nmax_age_days = 35\nstale = "refer"\n'
+    release = open_release(a_release(tmp_path, more=word))
+    as_of = None if days is None else datetime.fromisoformat(SUBMITTED) - timedelta(days=days)
+    row = decode(encode(decided(release, as_of=as_of))[0]).rows.to_pylist()[0]
+
+    print_decision(row, release)
+
+    shown = capsys.readouterr().out
+    (line,) = [line for line in shown.splitlines() if line.startswith("features table, as of")]
+    assert line.endswith(said)
+    assert ("(F01, )" in shown) == ("stale" in said)
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features.catalogue import BY_NAME
+from features.schema import FeatureSchema
 from features.snapshot import SnapshotRefused, write_snapshot
 from features.taiwan_default import DEFINITION
-from models.release import ReleaseRefused
-from scoring.pipeline import Pipeline
-from stream.settings import Settings
+from models.policies import policy_text
+from models.release import FORMAT, Manifest, ReleaseRefused, write_release
+from monitoring.metrics import PREFIX, Metrics
+from stream.composition import table_file
+from stream.settings import Settings, SwapSettings
 from stream.swap import CurrentPipeline
-from tests.builders import a_release, raw_columns
+from tests.builders import a_model_text, a_release, raw_columns
 
 
 def promote(current: Path, release: Path) -> None:
@@ -20,9 +24,11 @@ def promote(current: Path, release: Path) -> None:
     unfinished.replace(current)
 
 
-def write_table(path: Path, rows: int) -> None:
+def write_table(path: Path, rows: int, *, missing: int = 0, month: int = 9) -> None:
+    """Write a table; `limit` is missing in so many rows."""
     matrix = DEFINITION.compute(raw_columns(rows))
-    as_of = datetime(2026, 9, 1, tzinfo=UTC)
+    matrix[:missing, DEFINITION.schema.names.index("limit")] = np.nan
+    as_of = datetime(2026, month, 1, tzinfo=UTC)
     write_snapshot(path, "application_id", np.arange(1, rows + 1), matrix, DEFINITION.schema, as_of)
 
 
@@ -40,15 +46,25 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(release=tmp_path / "current", features=tmp_path / "features.parquet")
 
 
+def of(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(PREFIX + name, labels)
+
+
+def counted(metrics: Metrics) -> tuple[float | None, float | None, float | None]:
+    """Swaps done, swaps refused, and whether one is refused now."""
+    found = [of(metrics, "swaps_total", result=result) for result in ("done", "refused")]
+    return found[0], found[1], of(metrics, "swap_refused")
+
+
 @pytest.fixture
-def swapped() -> list[Pipeline]:
-    return []
+def metrics() -> Metrics:
+    return Metrics.create()
 
 
 def test_a_promoted_release_decides_from_the_next_poll_on(
-    settings: Settings, swapped: list[Pipeline]
+    settings: Settings, metrics: Metrics
 ) -> None:
-    current = CurrentPipeline(settings, swapped.append)
+    current = CurrentPipeline(settings, metrics)
     first = current().release
     second = a_release(settings.release.parent / "releases", 0.2)
 
@@ -58,7 +74,9 @@ def test_a_promoted_release_decides_from_the_next_poll_on(
     current.look()
 
     assert current().release == second.name
-    assert [pipeline.release for pipeline in swapped] == [first, second.name]
+    assert of(metrics, "release_info", release=second.name) == 1
+    assert of(metrics, "release_info", release=first) is None
+    assert counted(metrics) == (1, 0, 0)
     assert current.refused == ""
 
 
@@ -66,9 +84,9 @@ def test_a_promoted_release_decides_from_the_next_poll_on(
     "file", ["model.txt", "features.json", "policy.toml", "reference.parquet", "manifest.json"]
 )
 def test_a_damaged_release_is_refused_by_name_and_the_old_one_goes_on(
-    settings: Settings, swapped: list[Pipeline], file: str
+    settings: Settings, metrics: Metrics, file: str
 ) -> None:
-    current = CurrentPipeline(settings, swapped.append)
+    current = CurrentPipeline(settings, metrics)
     first = current().release
     damaged = a_release(settings.release.parent / "releases", 0.2)
     flip_last_byte(damaged / file)
@@ -78,7 +96,7 @@ def test_a_damaged_release_is_refused_by_name_and_the_old_one_goes_on(
 
     assert current().release == first
     assert file in current.refused
-    assert len(swapped) == 1
+    assert counted(metrics) == (0, 1, 1)
 
     good = a_release(settings.release.parent / "releases", 0.3)
     promote(settings.release, good)
@@ -88,9 +106,9 @@ def test_a_damaged_release_is_refused_by_name_and_the_old_one_goes_on(
 
 
 def test_a_new_table_is_taken_over_and_a_damaged_one_refused_until_it_is_mended(
-    settings: Settings, swapped: list[Pipeline]
+    settings: Settings, metrics: Metrics
 ) -> None:
-    current = CurrentPipeline(settings, swapped.append)
+    current = CurrentPipeline(settings, metrics)
     assert len(current().table) == 5
 
     write_table(settings.features, 7)
@@ -112,13 +130,148 @@ def test_a_new_table_is_taken_over_and_a_damaged_one_refused_until_it_is_mended(
     assert current.refused == ""
 
 
+def test_a_table_that_lost_values_is_refused_with_the_columns_and_the_old_one_goes_on(
+    settings: Settings, metrics: Metrics
+) -> None:
+    current = CurrentPipeline(settings, metrics)
+    before = current().table.digest
+
+    write_table(settings.features, 5, missing=1)
+    current.look()
+    current.look()
+
+    assert current().table.digest == before
+    assert f"{settings.features}: it differs too much" in current.refused
+    assert "missing share of limit 0.2000 after 0.0000" in current.refused
+    assert counted(metrics) == (0, 1, 1)
+
+    write_table(settings.features, 5, missing=2)
+    current.look()
+    assert counted(metrics) == (0, 2, 1)
+
+    write_table(settings.features, 5, month=10)
+    current.look()
+    assert current().table.digest != before
+    assert current.refused == ""
+    assert counted(metrics) == (1, 2, 0)
+    october = datetime(2026, 10, 1, tzinfo=UTC).timestamp()
+    assert of(metrics, "features_as_of_timestamp_seconds") == october
+
+
+def test_bounds_are_the_settings(settings: Settings, metrics: Metrics) -> None:
+    wide = SwapSettings(rows_lost=0.9, rows_gained=9, missing_change=0.5, as_of_may_go_back=True)
+    current = CurrentPipeline(settings.model_copy(update={"swap": wide}), metrics)
+
+    write_table(settings.features, 1, month=8)
+    current.look()
+    assert len(current().table) == 1
+    write_table(settings.features, 10, missing=5, month=7)
+    current.look()
+    assert len(current().table) == 10
+
+    assert counted(metrics) == (2, 0, 0)
+
+
+def test_a_table_that_was_away_and_is_back_is_no_longer_refused(
+    settings: Settings, metrics: Metrics
+) -> None:
+    current = CurrentPipeline(settings, metrics)
+    away = settings.features.with_name("away")
+
+    settings.features.rename(away)
+    current.look()
+    current.look()
+    assert counted(metrics) == (0, 1, 1)
+
+    away.rename(settings.features)
+    current.look()
+    assert current.refused == ""
+    assert of(metrics, "swap_refused") == 0
+
+
+def test_a_link_is_followed_to_another_table_and_an_older_one_needs_a_word(
+    settings: Settings, metrics: Metrics, tmp_path: Path
+) -> None:
+    september, october = tmp_path / "september.parquet", tmp_path / "october.parquet"
+    write_table(september, 5)
+    write_table(october, 6, month=10)
+    link = tmp_path / "latest"
+    promote(link, september)
+    current = CurrentPipeline(settings.model_copy(update={"features": link}), metrics)
+
+    promote(link, october)
+    current.look()
+    assert len(current().table) == 6
+
+    promote(link, september)
+    current.look()
+    assert len(current().table) == 6
+    assert f"{september}: " in current.refused
+    assert "goes back" in current.refused
+
+
+def test_a_folder_gives_its_newest_complete_table(
+    settings: Settings, metrics: Metrics, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tables"
+    write_table(folder / "2026-09-01.parquet", 5)
+    current = CurrentPipeline(settings.model_copy(update={"features": folder}), metrics)
+    assert len(current().table) == 5
+
+    write_table(folder / "2026-10-01.parquet", 6, month=10)
+    whole = (folder / "2026-10-01.parquet").read_bytes()
+    (folder / "2026-10-01.parquet").write_bytes(whole[:-1])
+    (folder / ".2026-11-01.parquet").write_bytes(whole)
+    (folder / "2026-12-01.parquet.part").write_bytes(whole)
+    current.look()
+    assert len(current().table) == 5
+    assert counted(metrics) == (0, 0, 0)
+
+    (folder / "2026-10-01.parquet").write_bytes(whole)
+    current.look()
+    assert len(current().table) == 6
+
+
+def test_a_folder_without_a_complete_table_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "empty.parquet").touch()
+
+    with pytest.raises(SnapshotRefused, match=rf"{tmp_path}: no complete \*\.parquet"):
+        table_file(tmp_path)
+
+
+@pytest.mark.parametrize(("missing", "taken"), [(0, True), (1, False)])
+def test_a_release_of_other_features_is_taken_over_with_its_table_where_what_they_share_is_alike(
+    settings: Settings, metrics: Metrics, missing: int, *, taken: bool
+) -> None:
+    current = CurrentPipeline(settings, metrics)
+    first = current().release
+    schema = FeatureSchema(DEFINITION.schema.features[:20])
+    matrix = DEFINITION.compute(raw_columns(5))[:, :20]
+    manifest = Manifest(format=FORMAT, definition=BY_NAME, files={})
+    others = settings.release.parent / "others"
+    policy = policy_text(BY_NAME, 0.3, 0.5)
+    second = write_release(others, a_model_text(schema), schema, policy, matrix, manifest)
+
+    matrix[:missing, schema.names.index("limit")] = np.nan
+    september = datetime(2026, 9, 1, tzinfo=UTC)
+    write_snapshot(settings.features, "key", np.arange(1, 6), matrix, schema, september)
+    current.look()
+    assert current().release == first
+    assert "features.parquet" in current.refused
+
+    promote(settings.release, second)
+    current.look()
+    assert current().release == (second.name if taken else first)
+    assert (current.refused == "") is taken
+
+
 def test_a_worker_without_anything_to_begin_with_does_not_start(
     settings: Settings, tmp_path: Path
 ) -> None:
     gone = settings.model_copy(update={"features": tmp_path / "nowhere.parquet"})
     with pytest.raises(SnapshotRefused, match=r"nowhere\.parquet"):
-        CurrentPipeline(gone, lambda _: None)
+        CurrentPipeline(gone, Metrics.create())
 
     gone = settings.model_copy(update={"release": tmp_path / "nowhere"})
     with pytest.raises(ReleaseRefused, match="nowhere"):
-        CurrentPipeline(gone, lambda _: None)
+        CurrentPipeline(gone, Metrics.create())
