@@ -37,7 +37,7 @@ def test_no_feature_is_defined_anywhere_else() -> None:
         path
         for room in ("features", "scoring", "stream")
         for path in (ROOT / room).rglob("*.py")
-        if path.name != "definition.py"
+        if path.name not in {"definition.py", "words.py"}  # words compute nothing
     ]
     assert len(places) > 50
     for path in places:
