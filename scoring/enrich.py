@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 
 import numpy as np
@@ -14,7 +13,6 @@ from scoring.application import Application
 from scoring.decision import FEATURE_SOURCES, NO_TIME
 
 _TABLE, _COMPUTED, _MISSING = range(len(FEATURE_SOURCES))
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ def enrich(
     sources = np.where(known, _TABLE, _MISSING).astype(np.uint8)
     as_of_us = np.full(len(applications), NO_TIME, dtype=np.int64)
     if table.as_of is not None:
-        as_of_us[known] = (table.as_of - _EPOCH) // timedelta(microseconds=1)
+        as_of_us[known] = table.as_of_us(rows[known])
     computed = np.array(
         [i for i in np.flatnonzero(~known).tolist() if applications[i].attributes is not None],
         dtype=np.intp,

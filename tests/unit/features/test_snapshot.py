@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features import snapshot
 from features.schema import Feature, FeatureSchema
+from features.sealed_parquet import write_sealed
 from features.snapshot import SnapshotRefused, load_snapshot, write_snapshot
 from features.table import FeatureTable, TableInvalid
 
@@ -115,7 +115,7 @@ def change(path: Path, how: Callable[[pa.Table], pa.Table], **metadata: bytes) -
     told |= {f"creditstream.{name}".encode(): value for name, value in metadata.items()}
     told.pop(b"creditstream.sha256")
     table = how(pq.read_table(path))
-    snapshot._write(path, table, told)
+    write_sealed(path, table, told)
 
 
 @pytest.mark.parametrize(
