@@ -13,6 +13,8 @@ Keys = NDArray[np.generic] | Sequence[int] | Sequence[str]
 
 # An event's applicant_id has no more, so that a longer key could never be found.
 LONGEST_KEY = 64
+# Every so-manieth key stands in the fence, which fits the processor's cache.
+_STRIDE = 256
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -26,13 +28,13 @@ class FeatureTable:
 
     `keys` are int64 or text, `matrix` is float32 of shape (len(keys), features). Both are held
     sorted by key and read-only; a look-up is a binary search, so memory is the matrix and the
-    keys: 8 bytes for a number, its longest one's UTF-8 bytes for a text. `as_of` is the data's
-    date (aware, UTC); where rows have dates of their own, `row_as_of_us` holds them, int64
-    microseconds since 1970, 8 bytes a row, and `as_of` is the latest. `digest` names the content.
-    Raises TableInvalid.
+    keys: 8 bytes for a number, its longest one's UTF-8 bytes for a text, and a 256th of that.
+    `as_of` is the data's date (aware, UTC); where rows have dates of their own, `row_as_of_us`
+    holds them, int64 microseconds since 1970, 8 bytes a row, and `as_of` is the latest. `digest`
+    names the content. Raises TableInvalid.
     """
 
-    __slots__ = ("as_of", "digest", "keys", "matrix", "row_as_of_us", "schema")
+    __slots__ = ("_fence", "as_of", "digest", "keys", "matrix", "row_as_of_us", "schema")
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class FeatureTable:
             dates = None if dates is None else dates[order]
         self.schema = schema
         self.keys = np.ascontiguousarray(found)
+        self._fence = self.keys[::_STRIDE].copy()
         self.matrix = np.ascontiguousarray(matrix)
         self.row_as_of_us = None if dates is None else np.ascontiguousarray(dates)
         for held in (self.keys, self.matrix, self.row_as_of_us):
@@ -81,13 +84,16 @@ class FeatureTable:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the table holds: matrix, keys and the rows' dates."""
+        """Bytes that the table holds: matrix, keys with their fence, and the rows' dates."""
         dates = 0 if self.row_as_of_us is None else self.row_as_of_us.nbytes
-        return int(self.matrix.nbytes + self.keys.nbytes + dates)
+        return int(self.matrix.nbytes + self.keys.nbytes + self._fence.nbytes + dates)
 
     def rows(self, keys: Keys) -> NDArray[np.int64]:
         """
         Give each key's row in `matrix`: int64 of the length of `keys`, -1 where absent.
+
+        The fence says in which 256 rows a key can be; then all keys halve theirs at once, so that
+        the processor fetches their cache lines side by side and not one after the other.
 
         >>> from features.schema import Feature
         >>> schema = FeatureSchema((Feature("age"),))
@@ -100,8 +106,16 @@ class FeatureTable:
             return np.full(wanted.size, -1, dtype=np.int64)
         if wanted.dtype.kind == "U":
             wanted = _utf8(wanted)
-        at = np.searchsorted(self.keys, wanted)
-        at[at == len(self.keys)] = 0
+        # A text wider than all keys would have them all copied to its width. What is cut is not
+        # equal below.
+        narrow = wanted.astype(self.keys.dtype) if self.keys_are_text else wanted
+        at = np.searchsorted(self._fence, narrow, side="right") - 1
+        at = np.maximum(at, 0) * _STRIDE
+        step = _STRIDE // 2
+        while step:
+            further = np.minimum(at + step, len(self.keys) - 1)
+            at = np.where(self.keys[further] <= narrow, further, at)
+            step //= 2
         return np.where(self.keys[at] == wanted, at, -1).astype(np.int64, copy=False)
 
     def as_of_us(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:

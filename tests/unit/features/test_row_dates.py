@@ -35,7 +35,7 @@ def test_each_row_has_its_own_date_and_the_table_the_latest(path: Path) -> None:
     dates = table.as_of_us(table.rows([10, 20, 30, 20]))
     assert dates.tolist() == DATES.astype(np.int64)[[2, 1, 0, 1]].tolist()
     assert table.as_of == datetime(2026, 1, 3, tzinfo=UTC)
-    assert table.nbytes == 3 * (4 + 8 + 8)
+    assert table.nbytes == 3 * (4 + 8 + 8) + 8
 
 
 @given(

@@ -73,6 +73,29 @@ def test_each_key_has_its_own_row_and_no_other(keys: list[int], data: st.DataObj
             assert row == -1
 
 
+@given(
+    st.sampled_from([1, 2, 255, 256, 257, 511, 513, 5_000]),
+    st.integers(1, 2**53),
+    st.integers(0, 2**32 - 1),
+    st.booleans(),
+)
+def test_every_key_of_a_table_of_any_size_is_found_and_its_neighbours_are_not(
+    rows: int, spread: int, seed: int, text: bool
+) -> None:
+    random = np.random.default_rng(seed)
+    numbers = np.unique(random.integers(0, spread, rows)) * 2
+    keys: Any = np.array([f"{n}é" for n in numbers.tolist()]) if text else numbers
+    table = FeatureTable(SCHEMA, keys, np.zeros((len(keys), 2), dtype=np.float32))
+    absent: Any = np.array([f"{n}é+" for n in numbers.tolist()]) if text else numbers + 1
+
+    found = table.rows(keys)
+
+    assert table.keys[found].tolist() == ([k.encode() for k in keys] if text else keys.tolist())
+    assert sorted(found.tolist()) == list(range(len(keys)))
+    assert set(table.rows(absent).tolist()) == {-1}
+    assert set(table.rows(absent[:1] if text else numbers[:1] - 1).tolist()) == {-1}
+
+
 @pytest.mark.parametrize("text", [False, True])
 def test_loading_takes_little_more_memory_than_the_matrix(tmp_path: Path, *, text: bool) -> None:
     schema = FeatureSchema(tuple(Feature(f"f{index}") for index in range(189)))
