@@ -3,11 +3,18 @@
 from datetime import timedelta
 from pathlib import Path
 
+import structlog
+
+from features.matrix_cache import open_table
+from features.schema import FeatureSchema
 from features.snapshot import load_snapshot
+from features.table import FeatureTable
 from models.release import MANIFEST, ReleaseRefused, load_release
 from scoring.decode import EventLimits
 from scoring.pipeline import Pipeline
 from stream.settings import Settings
+
+logger = structlog.get_logger(__name__)
 
 
 def release_folder(path: Path, name: str | None = None) -> Path:
@@ -35,7 +42,7 @@ def build_pipeline(settings: Settings) -> Pipeline:
     return Pipeline(
         release=release.id,
         definition=release.definition,
-        table=load_snapshot(settings.features, release.schema),
+        table=_table(settings, release.schema),
         scorer=release.scorer,
         policy=release.policy,
         limits=EventLimits(
@@ -46,3 +53,12 @@ def build_pipeline(settings: Settings) -> Pipeline:
         ),
         explain=settings.reasons == "stream",
     )
+
+
+def _table(settings: Settings, schema: FeatureSchema) -> FeatureTable:
+    if not settings.features_cache:
+        return load_snapshot(settings.features, schema)
+    opened = open_table(settings.features, schema)
+    if opened.unshared:
+        logger.warning("table.unshared", cause=opened.unshared)
+    return opened.table

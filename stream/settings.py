@@ -123,6 +123,9 @@ class Settings(BaseSettings):
     features: Path = Field(
         Path(".creditstream/features.parquet"), description="The feature table, Parquet."
     )
+    features_cache: bool = Field(
+        True, description="Keep the table as `<features>.matrix` beside it, for workers to share."
+    )
     reasons: Literal["stream", "on_demand"] = Field(
         "stream",
         description="Explain refer and decline in the stream, or only when asked for by id.",
