@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 DTYPE = "float32"
+# The optional column of a feature table's file that dates each row.
+AS_OF = "as_of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,9 @@ class FeatureSchema:
         names = tuple(feature.name for feature in self.features)
         if not names:
             msg = "a feature schema holds at least one feature"
+            raise SchemaInvalid(msg)
+        if AS_OF in names:
+            msg = f"no feature may be called {AS_OF!r}: a feature table has its rows' dates there"
             raise SchemaInvalid(msg)
         for name in names:
             if names.count(name) > 1:

@@ -1,19 +1,19 @@
 """A feature table's Parquet file: written whole with digests, read whole or refused by name."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from features.schema import FeatureSchema
+from features.schema import AS_OF, FeatureSchema
+from features.sealed_parquet import SealBroken, check_seal, write_sealed
 from features.table import FeatureTable, TableInvalid, encoded_keys, order_of
 from features.whole_file import whole_file
 
@@ -21,12 +21,13 @@ _SCHEMA_DIGEST = b"creditstream.schema_digest"
 _AS_OF = b"creditstream.as_of"
 _KEY = b"creditstream.key"
 _ROWS = b"creditstream.rows"
-_DIGEST = b"creditstream.sha256"
-# Stands in the file while its digest is taken, as the digest cannot be of itself.
-_NO_DIGEST = b"0" * 64
-_ROW_GROUP = 16_384
-_CHUNK = 1 << 20
-_END = b"PAR1"
+_AS_OF_TYPE = pa.timestamp("us", tz="UTC")
+_EPOCH = np.datetime64("1970-01-01T00:00:00", "us")
+# What a datetime can say.
+_FIRST, _LAST = np.datetime64("0001-01-01", "us"), np.datetime64("9999-12-31T23:59:59.999999", "us")
+# Parts in which the matrix is filled: its lines stay in the processor's cache, and little is
+# read ahead of it.
+_COLUMNS, _ROWS_AT_ONCE = 16, 4_096
 
 
 class SnapshotRefused(Exception):
@@ -56,16 +57,19 @@ def write_snapshot(
     keys: NDArray[np.int64] | NDArray[np.str_],
     matrix: NDArray[np.float32],
     schema: FeatureSchema,
-    as_of: datetime,
+    as_of: datetime | NDArray[np.datetime64],
 ) -> None:
     """
     Write a feature table: one key column and float32 features; the file appears whole.
 
-    `as_of` is aware. Raises TableInvalid for keys and a matrix that make no table.
+    `as_of` is the data's date: an aware datetime, or datetime64[us] in UTC, one a row, which
+    becomes the column `as_of`; the file's own is then the latest. Raises TableInvalid for keys,
+    dates and a matrix that make no table.
     """
     order_of(encoded_keys(keys))
-    if as_of.tzinfo is None:
-        msg = f"as_of {as_of} has no time zone"
+    latest = _latest(as_of, len(keys))
+    if key == AS_OF:
+        msg = f"the key column may not be called {AS_OF!r}: the rows' dates stand there"
         raise TableInvalid(msg)
     if matrix.shape != (len(keys), len(schema.names)) or key in schema.names:
         msg = f"{len(keys)} keys {key!r} and {matrix.shape} values make no table of this schema"
@@ -75,15 +79,36 @@ def write_snapshot(
     columns += [pa.array(np.ascontiguousarray(c, dtype=np.float32)) for c in matrix.T]
     fields = [pa.field(key, columns[0].type, nullable=False)]
     fields += [pa.field(name, pa.float32()) for name in schema.names]
+    if not isinstance(as_of, datetime):
+        columns.append(pa.array(as_of, _AS_OF_TYPE))
+        fields.append(pa.field(AS_OF, _AS_OF_TYPE, nullable=False))
     table = pa.Table.from_arrays(columns, schema=pa.schema(fields))
     metadata = {
         _SCHEMA_DIGEST: schema.digest.encode(),
-        _AS_OF: as_of.astimezone(UTC).isoformat().encode(),
+        _AS_OF: latest.isoformat().encode(),
         _KEY: key.encode(),
         _ROWS: str(len(keys)).encode(),
     }
     with whole_file(path) as unfinished:
-        _write(unfinished, table, metadata)
+        write_sealed(unfinished, table, metadata)
+
+
+def _latest(as_of: datetime | NDArray[np.datetime64], rows: int) -> datetime:
+    if isinstance(as_of, datetime):
+        if as_of.tzinfo is None:
+            msg = f"as_of {as_of} has no time zone"
+            raise TableInvalid(msg)
+        return as_of.astimezone(UTC)
+    if as_of.shape != (rows,) or as_of.dtype != np.dtype("datetime64[us]"):
+        msg = f"{rows} keys and as_of of {as_of.dtype} and shape {as_of.shape} make no table"
+        raise TableInvalid(msg)
+    # False for NaT, too.
+    wrong = np.flatnonzero(~((as_of >= _FIRST) & (as_of <= _LAST)))
+    if wrong.size:
+        msg = f"as_of {as_of[wrong[0]]} of row {wrong[0]} is no date"
+        raise TableInvalid(msg)
+    found: datetime = as_of.max().item()
+    return found.replace(tzinfo=UTC)
 
 
 def load_snapshot(path: Path, schema: FeatureSchema) -> FeatureTable:
@@ -93,10 +118,10 @@ def load_snapshot(path: Path, schema: FeatureSchema) -> FeatureTable:
     Beyond the table it takes the memory of a few columns. Raises SnapshotRefused: the file is
     missing, empty, truncated, damaged in any byte, or not written by `write_snapshot`; its columns
     are missing, extra, repeated, in another order or of another type; a key is null or stands
-    twice.
+    twice; a row's date is null or later than the file's.
     """
     with _refusals(path), path.open("rb") as opened:
-        digest = _check_digest(path, opened)
+        digest = check_seal(opened)
         file = pq.ParquetFile(opened, page_checksum_verification=True)
         described = _describe(path, file.metadata.metadata or {})
         _check_columns(path, file.schema_arrow, described.key, schema)
@@ -106,15 +131,25 @@ def load_snapshot(path: Path, schema: FeatureSchema) -> FeatureTable:
         if rows == 0 or rows != described.rows:
             raise SnapshotRefused(path, f"it holds {rows} rows and says {described.rows}")
         keys = _keys(path, file, described.key)
+        dates = _dates(path, file, described.as_of)
         order = order_of(keys)
         matrix = _matrix(file, schema, order)
+        if order is not None:
+            keys, dates = keys[order], None if dates is None else dates[order]
         return FeatureTable(
             schema,
-            keys if order is None else keys[order],
+            keys,
             matrix,
             as_of=described.as_of,
+            row_as_of_us=dates,
             digest=digest,
         )
+
+
+def snapshot_digest(path: Path) -> str:
+    """Give the sha256 that a feature table's file names and has; raises SnapshotRefused."""
+    with _refusals(path), path.open("rb") as opened:
+        return check_seal(opened)
 
 
 @contextmanager
@@ -123,7 +158,7 @@ def _refusals(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise SnapshotRefused(path, "there is no such file") from None
-    except TableInvalid as error:
+    except (TableInvalid, SealBroken) as error:
         raise SnapshotRefused(path, str(error)) from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise SnapshotRefused(path, f"not a readable Parquet file: {error}") from None
@@ -149,7 +184,7 @@ def _check_columns(path: Path, found: pa.Schema, key: str, schema: FeatureSchema
         raise SnapshotRefused(
             path, f"key column {key!r} stands {found.names.count(key)} times", (key,)
         )
-    names = tuple(name for name in found.names if name != key)
+    names = tuple(name for name in found.names if name not in (key, AS_OF))
     difference = schema.difference(names)
     if difference:
         differing = set(names) ^ set(schema.names) | {n for n in names if names.count(n) > 1}
@@ -159,6 +194,11 @@ def _check_columns(path: Path, found: pa.Schema, key: str, schema: FeatureSchema
         kind = found.field(name).type
         if kind != pa.float32():
             raise SnapshotRefused(path, f"column {name!r} is {kind}, not float", (name,))
+    if AS_OF in found.names and (
+        found.names.count(AS_OF) > 1 or found.field(AS_OF).type != _AS_OF_TYPE
+    ):
+        kinds = ", ".join(str(field.type) for field in found if field.name == AS_OF)
+        raise SnapshotRefused(path, f"column {AS_OF!r} is {kinds}, not one {_AS_OF_TYPE}", (AS_OF,))
     kind = found.field(key).type
     if kind not in (pa.int64(), pa.string(), pa.large_string()):
         reason = f"key column {key!r} is {kind}, not int64 or string"
@@ -173,7 +213,7 @@ def _keys(path: Path, file: pq.ParquetFile, key: str) -> NDArray[Any]:
             reason = f"key column {key!r} holds {column.null_count} nulls in row group {number}"
             raise SnapshotRefused(path, reason, (key,))
         if column.type == pa.int64():
-            parts.append(column.to_numpy())
+            parts.append(_values(column))
             continue
         texts = column.to_pylist()
         # NumPy's texts end at their last character that is not NUL: "a" and "a\0" were one key.
@@ -184,77 +224,49 @@ def _keys(path: Path, file: pq.ParquetFile, key: str) -> NDArray[Any]:
     return np.concatenate(parts)
 
 
+def _dates(path: Path, file: pq.ParquetFile, latest: datetime) -> NDArray[np.int64] | None:
+    if AS_OF not in file.schema_arrow.names:
+        return None
+    column = file.read(columns=[AS_OF])[AS_OF]
+    if column.null_count:
+        reason = f"column {AS_OF!r} holds {column.null_count} nulls"
+        raise SnapshotRefused(path, reason, (AS_OF,))
+    dates: NDArray[np.int64] = _values(column.cast(pa.int64()))
+    if np.datetime64(latest.astimezone(UTC).replace(tzinfo=None), "us") != _EPOCH + dates.max():
+        reason = f"column {AS_OF!r} does not end at the file's as_of {latest}"
+        raise SnapshotRefused(path, reason, (AS_OF,))
+    return dates
+
+
 def _matrix(
     file: pq.ParquetFile, schema: FeatureSchema, order: NDArray[np.intp] | None
 ) -> NDArray[np.float32]:
     matrix = np.empty((file.metadata.num_rows, len(schema.names)), dtype=np.float32)
-    place: slice | NDArray[np.intp] = slice(None)
+    place = np.arange(len(matrix))
     if order is not None:
         # Each value goes at once to the row that its key is sorted to: no second matrix.
-        place = np.empty(len(matrix), dtype=np.intp)
         place[order] = np.arange(len(matrix))
-    for index, name in enumerate(schema.names):
-        matrix[place, index] = file.read(columns=[name])[name].to_numpy()
+    begin = 0
+    for group in range(file.num_row_groups):
+        rows = place[begin : begin + file.metadata.row_group(group).num_rows]
+        begin += len(rows)
+        for first in range(0, len(schema.names), _COLUMNS):
+            names = list(schema.names[first : first + _COLUMNS])
+            read = file.read_row_group(group, columns=names)
+            columns = [_values(read[name]) for name in names]
+            for at in range(0, len(rows), _ROWS_AT_ONCE):
+                part = slice(at, at + _ROWS_AT_ONCE)
+                block = np.stack([column[part] for column in columns], axis=1)
+                matrix[rows[part], first : first + len(names)] = block
     return matrix
 
 
-def _write(path: Path, table: pa.Table, metadata: dict[bytes, bytes]) -> None:
-    """Write a Parquet file that names its own sha256: every byte of it counts."""
-    with pq.ParquetWriter(
-        path, table.schema, compression="zstd", write_page_checksum=True
-    ) as writer:
-        writer.write_table(table, row_group_size=_ROW_GROUP)
-        writer.add_key_value_metadata(metadata | {_DIGEST: _NO_DIGEST})
-    with path.open("r+b") as file:
-        place = _place_of_digest(path, file)
-        digest = _digest(file, place)
-        file.seek(place)
-        file.write(digest)
-
-
-def _check_digest(path: Path, file: BinaryIO) -> str:
-    """Hold a file against the sha256 that it names, before anything reads it; give that."""
-    place = _place_of_digest(path, file)
-    file.seek(place)
-    named = file.read(len(_NO_DIGEST))
-    if _digest(file, place) != named:
-        raise SnapshotRefused(path, "is damaged: its sha256 is not the one it names")
-    file.seek(0)
-    return named.decode()
-
-
-def _digest(file: BinaryIO, place: int) -> bytes:
-    """Take the sha256, in hex, of a file as if `_NO_DIGEST` stood at `place`."""
-    found = hashlib.sha256()
-    file.seek(0)
-    left = place
-    while left and (chunk := file.read(min(left, _CHUNK))):
-        found.update(chunk)
-        left -= len(chunk)
-    found.update(_NO_DIGEST)
-    file.seek(place + len(_NO_DIGEST))
-    while chunk := file.read(_CHUNK):
-        found.update(chunk)
-    return found.hexdigest().encode()
-
-
-def _place_of_digest(path: Path, file: BinaryIO) -> int:
-    """
-    Find the digest's offset in a Parquet file.
-
-    The file ends in its metadata, their length, and a mark; Thrift's compact protocol writes a
-    key's text, then one byte each of the value's type and length, then its text.
-    """
-    size = file.seek(0, 2)
-    file.seek(max(0, size - len(_END) - 4))
-    length, mark = file.read(4), file.read(len(_END))
-    start = size - len(_END) - 4 - int.from_bytes(length, "little")
-    if mark != _END or start < 0:
-        raise SnapshotRefused(path, f"no Parquet file, or a truncated one: {size} bytes")
-    file.seek(start)
-    footer = file.read(size - start)
-    found = footer.rfind(_DIGEST)
-    place = found + len(_DIGEST) + 2
-    if found < 0 or place + len(_NO_DIGEST) > len(footer):
-        raise SnapshotRefused(path, f"no feature table: its metadata lack {_DIGEST.decode()}")
-    return start + place
+def _values(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Give a column's numbers, NaN for null."""
+    # `combine_chunks` copies even one.
+    whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if whole.null_count:
+        return whole.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+    # `to_numpy` imports pandas where it is installed: half a second and 46 MiB.
+    kind = np.float32 if pa.types.is_float32(whole.type) else np.int64
+    return np.frombuffer(whole.buffers()[1], kind)[whole.offset :][: len(whole)]

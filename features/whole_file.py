@@ -1,6 +1,7 @@
 """Writing a file so that it appears whole or not at all."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,13 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     Give a path to write to, beside `path`; what stands there at the end becomes `path`.
 
-    Where writing fails, nothing is left and a file that was there before stays as it was.
+    Where writing fails, nothing is left and a file that was there before stays as it was. Of
+    several writers at a time the last one's file stays. A process that is killed leaves its
+    unfinished file, `.<name>.<pid>.<random>`, which may be removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    # Two containers on one volume may have the same process id.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         yield unfinished
         with unfinished.open("rb") as written:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,6 @@ from scoring.decision import FEATURE_SOURCES, NO_TIME
 from scoring.freshness import Freshness
 
 _TABLE, _COMPUTED, _MISSING = range(len(FEATURE_SOURCES))
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ def enrich(
     sources = np.where(known, _TABLE, _MISSING).astype(np.uint8)
     as_of_us = np.full(len(applications), NO_TIME, dtype=np.int64)
     if table.as_of is not None:
-        as_of_us[known] = (table.as_of - _EPOCH) // timedelta(microseconds=1)
+        as_of_us[known] = table.as_of_us(rows[known])
     wanted = ~known
     if freshness is not None and freshness.stale == "recompute":
         wanted |= freshness.is_stale(sources, submitted_at_us, as_of_us)

@@ -4,11 +4,18 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+import structlog
+
+from features.matrix_cache import open_table
+from features.schema import FeatureSchema
 from features.snapshot import SnapshotRefused, load_snapshot
+from features.table import FeatureTable
 from models.release import MANIFEST, ReleaseRefused, load_release
 from scoring.decode import EventLimits
 from scoring.pipeline import Pipeline
 from stream.settings import Settings
+
+logger = structlog.get_logger(__name__)
 
 _PARQUET = b"PAR1"
 
@@ -61,7 +68,7 @@ def build_pipeline(settings: Settings) -> Pipeline:
     return Pipeline(
         release=release.id,
         definition=release.definition,
-        table=load_snapshot(table_file(settings.features), release.schema),
+        table=_table(settings, release.schema),
         scorer=release.scorer,
         policy=release.policy,
         limits=EventLimits(
@@ -72,3 +79,13 @@ def build_pipeline(settings: Settings) -> Pipeline:
         ),
         explain=settings.reasons == "stream",
     )
+
+
+def _table(settings: Settings, schema: FeatureSchema) -> FeatureTable:
+    path = table_file(settings.features)
+    if not settings.features_cache:
+        return load_snapshot(path, schema)
+    opened = open_table(path, schema)
+    if opened.unshared:
+        logger.warning("table.unshared", cause=opened.unshared)
+    return opened.table

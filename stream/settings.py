@@ -141,6 +141,9 @@ class Settings(BaseSettings):
         Path(".creditstream/features.parquet"),
         description="The feature table: a Parquet file, a link to one, or a folder of them.",
     )
+    features_cache: bool = Field(
+        True, description="Keep the table as `<features>.matrix` beside it, for workers to share."
+    )
     reasons: Literal["stream", "on_demand"] = Field(
         "stream",
         description="Explain refer and decline in the stream, or only when asked for by id.",

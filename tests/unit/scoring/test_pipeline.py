@@ -1,10 +1,21 @@
+from datetime import UTC, datetime
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.table import FeatureTable
 from features.taiwan_default import DEFINITION
 from scoring.booster import BoosterScorer
-from tests.builders import ATTRIBUTES, NOW_MS, a_model_text, a_pipeline, a_poll, an_event
+from tests.builders import (
+    ATTRIBUTES,
+    NOW_MS,
+    a_model_text,
+    a_pipeline,
+    a_poll,
+    an_event,
+    raw_columns,
+)
 
 PIPELINE = a_pipeline()
 
@@ -15,6 +26,25 @@ def test_an_applicant_of_the_table_has_the_tables_features() -> None:
     decision = next(decided.batch.decisions())
     assert decision.feature_source == "table"
     assert np.array_equal(decided.batch.features[0], PIPELINE.table.matrix[0])
+
+
+def test_each_applicant_of_the_table_has_the_date_of_its_own_row() -> None:
+    first, second = datetime(2026, 9, 1, tzinfo=UTC), datetime(2026, 9, 2, 3, tzinfo=UTC)
+    dates = np.array(
+        [int(second.timestamp()) * 1_000_000, int(first.timestamp()) * 1_000_000], dtype=np.int64
+    )
+    table = FeatureTable(
+        DEFINITION.schema,
+        np.array([9, 7]),
+        DEFINITION.compute(raw_columns(2)),
+        as_of=second,
+        row_as_of_us=dates,
+    )
+    poll = a_poll(*(an_event(application_id=key, attributes=None) for key in (7, 8, 9)))
+
+    decisions = a_pipeline(table).decide(poll, NOW_MS * 1000).batch.decisions()
+
+    assert [decision.features_as_of for decision in decisions] == [first, None, second]
 
 
 def test_an_unknown_applicants_features_are_computed_from_the_event() -> None:
