@@ -41,6 +41,9 @@ class Attribute:
     fields: tuple["Attribute", ...] = ()
     most: int | None = None
 
+    def __post_init__(self) -> None:
+        assert not any(field.fields for field in self.fields), "rows hold plain values"
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureDefinition:

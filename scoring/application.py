@@ -89,15 +89,14 @@ def _struct(name: str, attributes: tuple[Attribute, ...], about: str) -> Any:
     )
 
 
-def _field(index: int, attribute: Attribute) -> tuple[str, Any] | tuple[str, Any, None]:
+def _field(index: int, attribute: Attribute) -> tuple[str, Any] | tuple[str, Any, Any]:
     annotated: Any = _annotated(attribute)
-    if attribute.required and not attribute.nullable:
-        return (f"a{index}", annotated)
-    return (
-        (f"a{index}", annotated | None, None)
-        if not attribute.required
-        else (f"a{index}", annotated | None)
-    )
+    if not attribute.required and not attribute.read:
+        # So that it can be told whether it was there: see ApplicationDecoder.
+        return (f"a{index}", annotated | None | msgspec.UnsetType, msgspec.UNSET)
+    if not attribute.required:
+        return (f"a{index}", annotated | None, None)
+    return (f"a{index}", annotated | None if attribute.nullable else annotated)
 
 
 def _annotated(attribute: Attribute) -> Any:

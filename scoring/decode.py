@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +21,9 @@ _MESSAGE = re.compile(r"^(?P<rule>.*?)(?: - at `(?P<path>\$.*)`)?$", re.DOTALL)
 _MISSING_FIELD = re.compile(r"^Object missing required field `(?P<field>.*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _SHOWN = 120
+# The last text may not end.
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?$)', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 
 Code = Literal[
     "malformed", "invalid", "duplicate_key", "too_large", "too_deep", "timestamp", "tombstone"
@@ -34,6 +37,11 @@ CODES: tuple[Code, ...] = (
     "timestamp",
     "tombstone",
 )
+
+
+_Tree = Mapping[str, Any]
+"""The names that a contract knows, each with the tree of those within it."""
+_NOTHING: _Tree = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,10 @@ class ApplicationDecoder:
     def __init__(self, definition: FeatureDefinition, limits: EventLimits) -> None:
         self._decode = msgspec.json.Decoder(application_type(definition)).decode
         self._limits = limits
-        self._attributes = definition.attributes
+        self._known = {
+            **dict.fromkeys(Application.__struct_fields__, _NOTHING),
+            "attributes": _tree(definition.attributes),
+        }
         self._flat = not any(attribute.fields for attribute in definition.attributes)
         self._required = sum(attribute.required for attribute in definition.attributes)
         self._optional = [
@@ -146,6 +157,15 @@ class ApplicationDecoder:
         if len(value) > self._limits.bytes:
             rule = f"a document has at most {self._limits.bytes} bytes; this has {len(value)}"
             raise _Refused("too_large", "$", _shown(value[:_SHOWN]), rule)
+        # Without escapes, quotes stand around keys and texts alone. As many of them as the fields
+        # that were found need: no key stands twice and none is unknown.
+        quotes = -1 if b"\\" in value else value.count(b'"')
+        if not self._flat:
+            # Rows have many brackets, and what a contract knows is not deep.
+            with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                application = self._decode(value)
+                if quotes == self._quotes(application):
+                    return application, 0
         if value.count(b"{") + value.count(b"[") > self._limits.depth:
             self._check_depth(value)
         try:
@@ -154,16 +174,8 @@ class ApplicationDecoder:
             self._refuse_invalid(value, str(error))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise _malformed(value, error) from None
-        # Without escapes, quotes stand around keys and texts alone: as many of them as what was
-        # found needs, and no key stands twice.
-        quotes = -1 if b"\\" in value else value.count(b'"')
         if self._flat and quotes == self._quotes(application):
-            return application, 0  # nor is any unknown
-        if not self._flat:
-            with suppress(msgspec.DecodeError, UnicodeDecodeError):  # in a field that nobody knows
-                document = msgspec.json.decode(value)
-                if quotes == 2 * _texts(document):
-                    return application, self._unknown_of(document.items())
+            return application, 0
         return application, self._unknown_fields(value)
 
     def _quotes(self, application: Application) -> int:
@@ -171,29 +183,19 @@ class ApplicationDecoder:
         if application.applicant_id is not None:
             keys, texts = keys + 1, texts + 1
         attributes = application.attributes
-        if attributes is not None:
+        if attributes is not None and self._flat:
             keys += 1 + self._required
             for name in self._optional:
                 keys += getattr(attributes, name) is not None
+        elif attributes is not None:
+            keys += 1 + _texts(attributes)
         return 2 * (keys + texts)
 
     def _check_depth(self, value: bytes) -> None:
         depth = deepest = 0
-        text = False
-        escaped = False
-        for byte in value:
-            if escaped:
-                escaped = False
-            elif text:
-                escaped = byte == ord("\\")
-                text = byte != ord('"')
-            elif byte == ord('"'):
-                text = True
-            elif byte in b"{[":
-                depth += 1
-                deepest = max(deepest, depth)
-            elif byte in b"}]":
-                depth -= 1
+        for byte in _TEXT.sub(b"", value).translate(None, _NO_BRACKETS):
+            depth += 1 if byte in b"{[" else -1
+            deepest = max(deepest, depth)
         if deepest > self._limits.depth:
             rule = f"a document is at most {self._limits.depth} levels deep; this is {deepest}"
             raise _Refused("too_deep", "$", _shown(value), rule)
@@ -219,19 +221,12 @@ class ApplicationDecoder:
             document = _PAIRS.decode(value.decode())
         except ValueError as error:  # in a field that nobody knows: skipped until now
             raise _malformed(value, error) from None
-        unknown = self._unknown_of(document)
+        unknown = _unknown(document, self._known)
         repeated = _repeated(document, "$")
         if repeated is not None:
             path, shown = repeated
             raise _Refused("duplicate_key", path, shown, "a key stands once in an object")
         return unknown
-
-    def _unknown_of(self, document: Iterable[tuple[str, Any]]) -> int:
-        known = frozenset(Application.__struct_fields__)
-        return sum(
-            _unknown(inner, self._attributes) if name == "attributes" else name not in known
-            for name, inner in document
-        )
 
     def _submitted(self, application: Application, produced_ms: int) -> int:
         submitted_us = (application.submitted_at - _EPOCH) // _MICROSECOND
@@ -253,29 +248,32 @@ class _Object(list[tuple[str, Any]]):
 _PAIRS = json.JSONDecoder(object_pairs_hook=_Object, parse_int=str, parse_float=str)
 
 
-def _unknown(node: object, attributes: Sequence[Attribute]) -> int:
-    """Count fields of an object, or of each object in a list, that are no attributes."""
-    if isinstance(node, list) and not isinstance(node, _Object):
-        return sum(_unknown(one, attributes) for one in node)
-    if not isinstance(node, (dict, _Object)):
-        return 0
-    known = {attribute.name: attribute.fields for attribute in attributes}
-    count = 0
-    for name, inner in node.items() if isinstance(node, dict) else node:
-        if name not in known:
-            count += 1
-        elif known[name]:
-            count += _unknown(inner, known[name])
-    return count
+def _tree(attributes: Sequence[Attribute]) -> _Tree:
+    return {attribute.name: _tree(attribute.fields) for attribute in attributes}
 
 
-def _texts(node: object) -> int:
-    """Count the keys and texts of a document."""
-    if isinstance(node, str):
-        return 1
+def _unknown(node: object, known: _Tree) -> int:
+    """Count fields of an object, or of each object in a list, that no contract knows."""
     if isinstance(node, dict):
-        return len(node) + sum(map(_texts, node.values()))
-    return sum(map(_texts, node)) if isinstance(node, list) else 0
+        inner = [(node[name], within) for name, within in known.items() if within and name in node]
+        return len(node.keys() - known) + sum(_unknown(one, within) for one, within in inner)
+    if isinstance(node, _Object):
+        inner = [(value, known[name]) for name, value in node if known.get(name)]
+        unknown = sum(name not in known for name, _ in node)
+        return unknown + sum(_unknown(one, within) for one, within in inner)
+    return sum(_unknown(one, known) for one in node) if isinstance(node, list) else 0
+
+
+def _texts(attributes: msgspec.Struct) -> int:
+    """Count the keys and texts that attributes were decoded from."""
+    count = 0
+    for field in msgspec.structs.astuple(attributes):
+        rows = field if isinstance(field, list) else [field]
+        count += field is not msgspec.UNSET
+        for cells in map(msgspec.structs.astuple, filter(None, rows)):
+            kinds = list(map(type, cells))
+            count += len(kinds) - kinds.count(msgspec.UnsetType) + kinds.count(str)
+    return count
 
 
 def _repeated(node: object, path: str) -> tuple[str, str] | None:

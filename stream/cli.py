@@ -48,6 +48,10 @@ app.add_typer(decisions, name="decision")
 
 features = _group("Features, and the data that they are made of.")
 features.command("sample")(featuring.sample)
+features.command("build")(featuring.build)
+features.command("check")(featuring.check)
+features.command("describe")(featuring.describe)
+features.command("parity")(featuring.parity)
 app.add_typer(features, name="features")
 
 benches = _group("Measurements, with machine and versions.")
