@@ -1,9 +1,7 @@
 """How fast the scoring worker is: end to end through a broker, and stage by stage in process."""
 
 import asyncio
-import importlib.metadata
 import os
-import platform
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from sinks.ledger import encode as encode_ledger
 from stream.codec import decision_records
 from stream.composition import release_folder
 from stream.installation import Installation, installed
+from stream.machine import Machine, print_json, print_machine, this_machine
 from stream.publisher import OutRecord, Publisher
 from stream.send import applicants_of
 from stream.settings import KafkaSettings
@@ -42,16 +41,6 @@ _CHUNK = 4_000
 # The mock broker keeps 5 MB a partition, and an event with its attributes takes 0.7 kB.
 _MOST_WAITING = 12_000
 _LOOK_SECONDS = 0.02
-_LIBRARIES = ("aiokafka", "faust-streaming", "lightgbm", "msgspec", "numpy", "pyarrow")
-
-
-class Machine(msgspec.Struct, frozen=True):
-    """Where it was measured, and with which versions."""
-
-    processor: str
-    cores: int
-    python: str
-    versions: dict[str, str]
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -112,7 +101,7 @@ def bench_pipeline(console: Console, example: Path, folder: Path, events: int) -
     finally:
         os.sched_setaffinity(0, cores)
     return PipelineBench(
-        machine=_machine(len(cores)),
+        machine=this_machine(len(cores)),
         release=release.id,
         reasons=settings.reasons,
         explained_by=release.scorer.explained_by,
@@ -273,32 +262,19 @@ def _pin(pid: int, cores: set[int]) -> None:
         os.sched_setaffinity(int(thread.name), cores)
 
 
-def _machine(cores: int) -> Machine:
-    info = Path("/proc/cpuinfo").read_text()
-    names = [line.partition(":")[2].strip() for line in info.splitlines() if "model name" in line]
-    return Machine(
-        processor=names[0] if names else platform.machine(),
-        cores=cores,
-        python=platform.python_version(),
-        versions={name: importlib.metadata.version(name) for name in _LIBRARIES},
-    )
-
-
 def print_bench(result: PipelineBench, *, as_json: bool) -> None:
     """Print a measurement: tables for people, one JSON document for machines."""
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode(result)).decode())  # noqa: T201 - data
+        print_json(result)
         return
     console = Console()
-    machine, run = result.machine, result.end_to_end
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    run = result.end_to_end
+    print_machine(console, result.machine)
     explained = f"reasons: {result.reasons}, by {result.explained_by}"
     rate = f"{run.events_per_second:,.0f} events a second ({run.events:,} in {run.seconds:.1f} s)"
     memory = [f"{at.resident_bytes / 2**20:.0f} MiB after {at.events:,}" for at in run.memory]
     growth = run.memory[-1].resident_bytes / run.memory[0].resident_bytes - 1
     for line in (
-        f"{machine.processor}, {machine.cores} cores, Python {machine.python}",
-        versions,
         f"release {result.release}; {explained}, for {result.share_explained:.0%} of decisions",
         f"one worker on one core, end to end: {rate}",
         f"events a processor second of the worker: {run.events_per_cpu_second:,.0f}",

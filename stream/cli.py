@@ -48,6 +48,7 @@ app.add_typer(decisions, name="decision")
 
 benches = _group("Measurements, with machine and versions.")
 benches.command("pipeline")(asking.bench_pipeline)
+benches.command("features")(asking.bench_features)
 app.add_typer(benches, name="bench")
 
 

@@ -115,6 +115,23 @@ def bench_pipeline(
         print_bench(result, as_json=as_json)
 
 
+def bench_features(
+    rows: Annotated[int, typer.Option(min=1_000, help="Applicants of the table.")] = 356_255,
+    columns: Annotated[int, typer.Option(min=1, help="Features of each.")] = 189,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Measure a feature table: opened from both files, its memory, a key's look-up."""
+    from rich.console import Console
+
+    from stream.bench_features import bench_features as measure
+    from stream.bench_features import print_bench
+
+    with errors():
+        result = measure(Console(stderr=True), WORK / "bench", rows, columns)
+        print_bench(result, as_json=as_json)
+
+
 def doctor(*, assign: SetOptions = None) -> None:
     """Say what works, what is missing, and how to get it."""
     from stream.doctor import examine

@@ -130,6 +130,8 @@ def test_the_page_on_operating_has_every_setting_with_its_default_and_meaning() 
         ["simulate", "--bad-share", "2"],
         ["report", "--hours", "0"],
         ["bench", "pipeline", "--events", "10"],
+        ["bench", "features", "--rows", "10"],
+        ["bench", "features", "--columns", "0"],
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_how_to_get_help(arguments: list[str]) -> None:
