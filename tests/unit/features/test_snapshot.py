@@ -17,7 +17,7 @@ from features.snapshot import SnapshotRefused, load_snapshot, write_snapshot
 from features.table import FeatureTable, TableInvalid
 
 SCHEMA = FeatureSchema((Feature("a"), Feature("b")))
-# For the process's life: Arrow's threads may still hold buffers of it when a test is over.
+# One for all tests: its buffers may outlive the test that counts them.
 COUNTED = pa.proxy_memory_pool(pa.default_memory_pool())
 AS_OF = datetime(2026, 1, 2, tzinfo=UTC)
 
