@@ -208,7 +208,7 @@ def _check_columns(path: Path, found: pa.Schema, key: str, schema: FeatureSchema
 def _keys(path: Path, file: pq.ParquetFile, key: str) -> NDArray[Any]:
     parts = []
     for number in range(file.num_row_groups):
-        column = file.read_row_group(number, columns=[key])[key]
+        column = file.read_row_group(number, columns=[key], use_threads=False)[key]
         if column.null_count:
             reason = f"key column {key!r} holds {column.null_count} nulls in row group {number}"
             raise SnapshotRefused(path, reason, (key,))
@@ -227,7 +227,7 @@ def _keys(path: Path, file: pq.ParquetFile, key: str) -> NDArray[Any]:
 def _dates(path: Path, file: pq.ParquetFile, latest: datetime) -> NDArray[np.int64] | None:
     if AS_OF not in file.schema_arrow.names:
         return None
-    column = file.read(columns=[AS_OF])[AS_OF]
+    column = file.read(columns=[AS_OF], use_threads=False)[AS_OF]
     if column.null_count:
         reason = f"column {AS_OF!r} holds {column.null_count} nulls"
         raise SnapshotRefused(path, reason, (AS_OF,))
@@ -252,7 +252,8 @@ def _matrix(
         begin += len(rows)
         for first in range(0, len(schema.names), _COLUMNS):
             names = list(schema.names[first : first + _COLUMNS])
-            read = file.read_row_group(group, columns=names)
+            # One thread: Arrow's own were seen to end the process as it ended.
+            read = file.read_row_group(group, columns=names, use_threads=False)
             columns = [_values(read[name]) for name in names]
             for at in range(0, len(rows), _ROWS_AT_ONCE):
                 part = slice(at, at + _ROWS_AT_ONCE)
