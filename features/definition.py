@@ -53,12 +53,16 @@ class FeatureDefinition:
     a column of rows has one value for each row, the first applicant's rows first, and under the
     rows' own name stands how many each applicant has. A text is its place in `categories`, NaN, or
     UNKNOWN_TEXT.
+
+    `protected` are features that the table holds and no training may use: they tell, or give away,
+    what credit must not be refused for.
     """
 
     name: str
     attributes: tuple[Attribute, ...]
     schema: FeatureSchema
     compute: Callable[[Columns], NDArray[np.float32]]
+    protected: tuple[str, ...] = ()
 
 
 def by_name(schema: FeatureSchema) -> FeatureDefinition:

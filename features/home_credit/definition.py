@@ -150,6 +150,8 @@ _RISES_WITH = re.compile(
     r"DPD|IS_LATE|OVERDUE|STATUS_REFUSED|^DEF_|REGION_RATING|CNT_CREDIT_PROLONG|DEBT_TO_CREDIT"
 )
 _FALLS_WITH = re.compile(r"^EXT_SOURCE|APPROVAL_RATE")
+# Sex and marital status; who came along to apply tells of a spouse.
+_PROTECTED = re.compile(r"^(CODE_GENDER|NAME_FAMILY_STATUS|NAME_TYPE_SUITE_Spouse)_")
 
 
 def _slug(category: str) -> str:
@@ -255,4 +257,5 @@ DEFINITION = FeatureDefinition(
     attributes(EXPRESSIONS.values()),
     SCHEMA,
     InMemory(list(EXPRESSIONS.values())).features,
+    tuple(name for name in SCHEMA.names if _PROTECTED.match(name)),
 )

@@ -22,8 +22,9 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from features.taiwan_default import DEFINITION
-from models.prepare import KEY, Prepared
+from models.prepared import KEY, Prepared
 from stream.cli import app
+from stream.examples import example_of
 from stream.installation import Installation, installed
 from stream.settings import environment_of
 from stream.supervisor import console_script
@@ -191,7 +192,9 @@ def test_up_answers_the_commands_that_it_prints_and_ends_with_0_when_told_to(
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One installation for all that follow, which has decided a file of applications."""
     folder = tmp_path_factory.mktemp("installation")
-    with installed(Console(quiet=True), EXAMPLE, folder / "all") as running:
+    with installed(
+        Console(quiet=True), example_of("taiwan-default", EXAMPLE), folder / "all"
+    ) as running:
         send(running, applications(running.prepared), "first", folder / "first.parquet")
         unknown = pa.table({KEY: [NOBODY], "event_id": ["odd-[/b][red]"]})
         send(running, unknown, "unknown", folder / "unknown.parquet")
@@ -546,7 +549,7 @@ def test_prepare_and_train_make_the_installations_release_again_to_the_byte(
     (release,) = (path for path in (installation.folder / "releases").iterdir() if path.is_dir())
     data, out = tmp_path / "data", tmp_path / "releases"
 
-    said = answer(installation, "prepare", "--example", str(EXAMPLE), "-o", str(data))
+    said = answer(installation, "prepare", "--tables", str(EXAMPLE), "-o", str(data))
     trained = answer(installation, "train", "--data", str(data), "-o", str(out), "--json")
 
     assert "applications.parquet" in said

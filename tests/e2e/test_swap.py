@@ -13,7 +13,7 @@ import pytest
 
 from features.snapshot import write_snapshot
 from features.taiwan_default import DEFINITION
-from models.prepare import Prepared
+from models.prepared import Prepared
 from scoring.decision import Decision, instant
 from stream.reading import records_of, status_of
 from stream.settings import Settings
