@@ -56,6 +56,9 @@ class FeatureDefinition:
     a column of rows has one value for each row, the first applicant's rows first, and under the
     rows' own name stands how many each applicant has. A text is its place in `categories`, NaN, or
     UNKNOWN_TEXT. `formulas` say how a feature is computed, where that is declared.
+
+    `protected` are features that the table holds and no training may use: they tell, or give away,
+    what credit must not be refused for.
     """
 
     name: str
@@ -63,6 +66,7 @@ class FeatureDefinition:
     schema: FeatureSchema
     compute: Callable[[Columns], NDArray[np.float32]]
     formulas: Mapping[str, str] = field(default_factory=dict)
+    protected: tuple[str, ...] = ()
 
 
 def by_name(schema: FeatureSchema) -> FeatureDefinition:

@@ -1,6 +1,14 @@
 """The policy file that a new release starts with: cut-offs, and reasons of its definition."""
 
 from collections.abc import Sequence
+from pathlib import Path
+
+_TEXTS = Path(__file__).with_name("policy_texts")
+"""
+Knock-out rules and reasons, a file for each definition that has some.
+
+A text names a direction only where the features' monotone constraints hold the model to it.
+"""
 
 _HEAD = """\
 # The policy of a release: what follows from a default probability.
@@ -27,97 +35,6 @@ base_odds = 20
 points_to_double = 20
 """
 
-_KNOCK_OUTS = {
-    "taiwan_default": """
-[[knock_outs]]
-feature = "months_late_latest"
-at_least = 4
-outcome = "decline"
-code = "K01"
-text = "The latest statement is four or more months overdue."
-"""
-}
-
-_MONTHS = range(1, 7)
-
-
-def _monthly(*names: str) -> list[str]:
-    return [f"{name}_{month}" for name in names for month in _MONTHS]
-
-
-# A text names a direction only where the features' monotone constraints hold the model to it.
-_REASONS: dict[str, list[tuple[str, str, Sequence[str]]]] = {
-    "taiwan_default": [
-        (
-            "R01",
-            "Recent payments were late.",
-            [
-                "months_late_latest",
-                "months_late_worst_recent",
-                "months_late_count_recent",
-                "months_late_consecutive",
-                "status_1",
-                "status_2",
-                "status_3",
-            ],
-        ),
-        (
-            "R02",
-            "Payments were late over the last six months.",
-            [
-                "months_late_count",
-                "months_late_total",
-                "months_late_worst",
-                "status_4",
-                "status_5",
-                "status_6",
-                "status_change",
-            ],
-        ),
-        (
-            "R03",
-            "How much of the credit limit is used.",
-            ["utilisation_mean", "utilisation_max", "headroom", *_monthly("utilisation")],
-        ),
-        (
-            "R04",
-            "How the balance has changed.",
-            ["utilisation_trend", *_monthly("bill_change")[:5]],
-        ),
-        (
-            "R05",
-            "Payments are small against what was owed.",
-            [
-                "payment_ratio_mean",
-                "payment_ratio_min",
-                "payment_ratio_trend",
-                "underpaid_months",
-                *_monthly("payment_ratio")[:5],
-            ],
-        ),
-        (
-            "R06",
-            "Payments are small against the credit limit.",
-            [
-                "paid_mean",
-                "paid_min",
-                "paid_of_limit_mean",
-                "paid_of_limit_latest",
-                *_monthly("paid"),
-            ],
-        ),
-        ("R07", "The credit limit granted so far is low.", ["limit", "limit_per_age"]),
-        ("R08", "The level of the balances owed.", ["bill_mean", "bill_max", *_monthly("bill")]),
-        (
-            "R09",
-            "How the account has been used.",
-            ["months_not_used", "months_paid_in_full", "months_revolving"],
-        ),
-        ("R10", "The level of education that the application gives.", ["education"]),
-        ("R11", "The applicant's age.", ["age"]),
-    ]
-}
-
 
 def policy_text(definition: str, refer: float, decline: float, why: Sequence[str] = ()) -> str:
     """
@@ -127,8 +44,5 @@ def policy_text(definition: str, refer: float, decline: float, why: Sequence[str
     """
     lines = "".join(f"# {line}\n" for line in why)
     text = _HEAD.format(why=lines, refer=repr(float(refer)), decline=repr(float(decline)))
-    text += _KNOCK_OUTS.get(definition, "")
-    for code, words, features in _REASONS.get(definition, []):
-        listed = "".join(f'  "{feature}",\n' for feature in features)
-        text += f'\n[[reasons]]\ncode = "{code}"\ntext = "{words}"\nfeatures = [\n{listed}]\n'
-    return text
+    own = _TEXTS / f"{definition}.toml"
+    return text + own.read_text() if own.is_file() else text

@@ -1,6 +1,7 @@
 """Training: labelled features to a release, seeded and repeatable to the byte."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from features.catalogue import definition as definition_called
 from features.schema import FeatureSchema
 from models.evaluate import cheapest_cutoff, evaluate
 from models.policies import policy_text
+from models.prepared import LABEL, Prepared
 from models.release import FORMAT, Manifest, write_release
 from scoring.booster import BoosterScorer
 
@@ -72,6 +75,28 @@ def read_labelled(path: Path, schema: FeatureSchema, label: str) -> Labelled:
     return Labelled(features, labels.astype(np.int8), hashlib.sha256(content).hexdigest())
 
 
+def train_prepared(prepared: Prepared, out: Path, seed: int = 350) -> Path:
+    """
+    Train a release on prepared files, of the definition that they name; give its folder.
+
+    Raises ExampleMissing, TrainingRefused.
+    """
+    definition = definition_called(prepared.about.definition)
+    training, calibration = (
+        read_labelled(path, definition.schema, LABEL)
+        for path in (prepared.training, prepared.calibration)
+    )
+    return train(
+        training,
+        calibration,
+        definition.schema,
+        definition.name,
+        out,
+        protected=definition.protected,
+        seed=seed,
+    )
+
+
 def train(
     training: Labelled,
     calibration: Labelled,
@@ -79,6 +104,7 @@ def train(
     definition: str,
     out: Path,
     *,
+    protected: Collection[str] = (),
     costs: Costs | None = None,
     seed: int = 350,
     rounds: int = 400,
@@ -90,6 +116,7 @@ def train(
     Trees grow until a fifth of the training rows, held back by the seed, gain no more. The
     cut-off of approval is the one with the least cost on the calibration rows; an application is
     declined where declining costs less than a review, which is from 1 - review / false_positive.
+    No tree splits on a feature that is `protected`; the rows hold it all the same.
     The same rows, seed and library versions give the same bytes. Raises TrainingRefused where
     rows of both labels are not in both parts.
     """
@@ -120,6 +147,9 @@ def train(
         "verbosity": -1,
     }
     names = list(schema.names)
+    if protected:
+        # A split that gains nothing is never made.
+        parameters["feature_contri"] = [float(name not in protected) for name in names]
     fit, check = (
         lightgbm.Dataset(training.features[rows], training.label[rows], feature_name=names)
         for rows in (~held_back, held_back)

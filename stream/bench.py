@@ -27,6 +27,7 @@ from scoring.poll import Poll
 from sinks.ledger import encode as encode_ledger
 from stream.codec import decision_records
 from stream.composition import release_folder, table_file
+from stream.examples import Example
 from stream.installation import Installation, installed
 from stream.machine import Machine, print_json, print_machine, this_machine
 from stream.publisher import OutRecord, Publisher
@@ -83,7 +84,7 @@ class _Usage:
     resident_bytes: int
 
 
-def bench_pipeline(console: Console, example: Path, folder: Path, events: int) -> PipelineBench:
+def bench_pipeline(console: Console, example: Example, folder: Path, events: int) -> PipelineBench:
     """Measure an embedded installation with one scoring worker, pinned to a core."""
     cores = sorted(os.sched_getaffinity(0))
     # The worker has the first core to itself; broker and producer share the others.
@@ -113,7 +114,7 @@ def bench_pipeline(console: Console, example: Path, folder: Path, events: int) -
 
 async def _end_to_end(running: Installation, events: int) -> EndToEnd:
     kafka = running.settings["scoring"].kafka
-    simulator = Simulator(applicants_of(running.prepared), "bench", bad_share=0.001)
+    simulator = Simulator(list(applicants_of(running.prepared)), "bench", bad_share=0.001)
     records = (record for record, _ in simulator.events())
     memory = []
     async with (
@@ -225,7 +226,7 @@ def _stages(running: Installation, release: Release) -> tuple[dict[str, float], 
 
 
 def _poll(running: Installation) -> Poll:
-    simulator = Simulator(applicants_of(running.prepared), "stages")
+    simulator = Simulator(list(applicants_of(running.prepared)), "stages")
     records = [record for (record, _), _ in zip(simulator.events(), range(POLL), strict=False)]
     return Poll(
         topic="applications",

@@ -1,4 +1,4 @@
-"""The demo: everything embedded, real applicants, two breakages, and a reconciled end."""
+"""The demo: everything embedded, an example's applicants, two breakages, a reconciled end."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,17 +16,16 @@ from rich.live import Live
 from rich.table import Table
 
 from sinks.store import StoreRefused, StoreUnavailable
+from stream.examples import Example
 from stream.installation import Installation, installed
 from stream.publisher import Publisher
 from stream.reading import status_of
 from stream.send import applicants_of
-from stream.simulate import Attributes, Sent, Simulator, send_at_rate
+from stream.simulate import Applicant, Sent, Simulator, send_at_rate
 from stream.summary import published, reconcile, summarise
 from stream.supervisor import Command, console_script, told_to_stop
 
 BAD_SHARE = 0.01
-DOLLARS = 32.0  # New Taiwan dollars in a US dollar, September 2005
-_DRIFTED_SHARE = 2  # one applicant of so many sends the limit in the other unit
 # Parts of the streaming time: when the unit changes, and when the worker is killed.
 _DRIFT_AT, _KILL_AT = 0.3, 0.55
 _LOOK_SECONDS, _STILL_SECONDS = 0.5, 30.0
@@ -36,8 +35,9 @@ _ASK_NEXT = "SELECT * FROM risk_bands"
 
 @dataclass(slots=True)
 class Story:
-    """What happened so far, for the live view."""
+    """What happened so far, for the live view; `synthetic` is told in it."""
 
+    synthetic: bool = False
     sent: Sent = field(default_factory=Sent)
     lines: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
@@ -47,7 +47,7 @@ class Story:
         self.lines.append(f"{time.monotonic() - self.started:5.1f} s  {line}")
 
 
-def run_up(example: Path, folder: Path) -> int:
+def run_up(example: Example, folder: Path) -> int:
     """Run everything embedded until Ctrl-C or SIGTERM; give 0."""
     console = Console()
     stopping = told_to_stop()
@@ -61,18 +61,19 @@ def run_up(example: Path, folder: Path) -> int:
 
 
 def run_demo(
-    example: Path, folder: Path, seconds: float, rate: float, *, drift: bool, kill: bool
+    example: Example, folder: Path, seconds: float, rate: float | None, *, drift: bool, kill: bool
 ) -> int:
-    """Run the demo; give 0 only if nothing was lost and nothing decided twice."""
+    """Run the demo, at the example's rate; give 0 only if nothing was lost or decided twice."""
     # As Ctrl-C does: all that was started is ended in its order.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     console = Console()
     with installed(console, example, folder) as running:
         _introduce(console, running)
-        story = Story()
+        story = Story(running.prepared.about.synthetic)
         report = Command(
             running.settings["sink"], "report", ["report", "--hours", "1"], running.report_log
         )
+        rate = rate or example.rate
         asyncio.run(_stream(console, story, running, report, seconds, rate, drift=drift, kill=kill))
         found = published(running.settings["scoring"].kafka)
         result = reconcile(story.sent.events, found, running.door)
@@ -100,6 +101,9 @@ def _introduce(console: Console, running: Installation) -> None:
         ("status", f"{running.url('scoring')}/status  /metrics  /docs"),
     ):
         console.print(f"  {name:14}{what}", highlight=False, soft_wrap=True)
+    if running.prepared.about.synthetic:
+        line = "all of it: no applicant is real, and labels are drawn from a formula"
+        console.print(f"  {'SYNTHETIC':14}{line}", highlight=False, soft_wrap=True)
 
 
 def _try_next(console: Console, running: Installation, decision_id: str) -> None:
@@ -135,16 +139,18 @@ async def _stream(
     kill: bool,
 ) -> None:
     kafka = running.settings["scoring"].kafka
-    applicants = applicants_of(running.prepared)
-    random.Random(0).shuffle(applicants)  # noqa: S311 - the data are ordered, a stream is not
+    applicants: Iterable[Applicant] = applicants_of(running.prepared)
+    if running.example.ordered:
+        applicants = list(applicants)
+        random.Random(0).shuffle(applicants)  # noqa: S311 - a stream is in no order
     simulator = Simulator(applicants, "demo", BAD_SHARE)
     over = asyncio.Event()
 
     async def direct() -> None:
         await asyncio.sleep(seconds * _DRIFT_AT)
         if drift:
-            story.tell("one attribute changes: every second LIMIT_BAL now comes in US dollars")
-            simulator.change = _in_us_dollars()
+            story.tell(running.example.drift.told)
+            simulator.change = running.example.drift.change()
         await asyncio.sleep(seconds * (_KILL_AT - _DRIFT_AT))
         report.start()  # it takes its time: beside the worker's restart, not after all
         if kill:
@@ -191,17 +197,6 @@ async def _stream(
         )
 
 
-def _in_us_dollars() -> Callable[[Attributes], Attributes]:
-    turn = iter(range(10**12))
-
-    def change(attributes: Attributes) -> Attributes:
-        if next(turn) % _DRIFTED_SHARE:
-            return attributes
-        return attributes | {"LIMIT_BAL": round(attributes["LIMIT_BAL"] / DOLLARS, 2)}
-
-    return change
-
-
 # What ClickHouse has now: it counts on while a killed worker's own numbers begin anew.
 _COUNTS = """
 SELECT count() AS rows, countIf(outcome = 'approve') AS approved,
@@ -242,7 +237,8 @@ def _view(story: Story, now: Now) -> Table:
     table = Table(show_header=False, box=None)
     elapsed_s = max(time.monotonic() - story.started, 1.0)
     sent = story.sent.events
-    table.add_row("events in", f"{sent:,}   {sent / elapsed_s:,.0f} a second")
+    synthetic = "   SYNTHETIC, no applicant is real" if story.synthetic else ""
+    table.add_row("events in", f"{sent:,}   {sent / elapsed_s:,.0f} a second{synthetic}")
     lag = "the worker is starting" if now.lag is None else f"lag {now.lag:,}"
     counts = now.counts
     if counts is None:

@@ -14,12 +14,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from features.taiwan_default import DEFINITION
-from models.prepare import LABEL, Prepared, prepare
-from models.train import read_labelled, train
+from models.prepared import Prepared
+from models.train import train_prepared
 from sinks.door import SqlDoor
 from stream.app import ROLES, Role
 from stream.brokers import MockBroker
+from stream.examples import Example
 from stream.reading import status_of
 from stream.settings import Settings, environment_of, read_settings
 from stream.supervisor import RoleProcess, stop_all
@@ -38,9 +38,10 @@ class FolderBusy(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What runs: the example's files, and each role's settings and process."""
+    """What runs: the example and its files, and each role's settings and process."""
 
     folder: Path
+    example: Example
     prepared: Prepared
     settings: Mapping[Role, Settings]
     processes: Mapping[Role, RoleProcess]
@@ -73,7 +74,7 @@ class Installation:
 @contextmanager
 def installed(
     console: Console,
-    example: Path,
+    example: Example,
     folder: Path,
     roles: Sequence[Role] = ROLES,
 ) -> Iterator[Installation]:
@@ -90,17 +91,18 @@ def installed(
         with _steps(console) as step:
             step("starting the broker")
             broker = stack.enter_context(MockBroker())
-            step("splitting 30,000 real clients into table, training and applications")
-            prepared = prepare(example, folder / "data")
+            step(example.preparing)
+            prepared = example.prepare(example.tables, folder / "data")
             step("training a release")
-            _train(prepared, folder / "releases")
+            train_prepared(prepared, folder / "releases")
             step("starting " + ", ".join(roles))
-            of_role = _with_ports(_embedded(folder, prepared, broker.bootstrap_servers), roles)
+            common = _embedded(folder, prepared, broker.bootstrap_servers)
+            of_role = _with_ports({**common, **example.settings}, roles)
             processes = {
                 role: RoleProcess(of_role[role], role, folder / f"{role}.log") for role in roles
             }
             stack.callback(stop_all, list(processes.values()))
-            running = Installation(folder, prepared, of_role, processes)
+            running = Installation(folder, example, prepared, of_role, processes)
             for process in processes.values():
                 process.start()
             _write_settings(running)
@@ -119,14 +121,6 @@ def _alone(folder: Path) -> Iterator[None]:
             msg = f"another process has an installation in {folder}: wait for it, or end it"
             raise FolderBusy(msg) from None
         yield
-
-
-def _train(prepared: Prepared, releases: Path) -> None:
-    training, calibration = (
-        read_labelled(path, DEFINITION.schema, LABEL)
-        for path in (prepared.training, prepared.calibration)
-    )
-    train(training, calibration, DEFINITION.schema, DEFINITION.name, releases)
 
 
 def _embedded(folder: Path, prepared: Prepared, servers: str) -> dict[str, str]:

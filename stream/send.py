@@ -3,12 +3,14 @@
 import asyncio
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from models.prepare import KEY, ExampleMissing, Prepared
+from models.prepared import KEY, ExampleMissing, Prepared
 from models.score_file import RowsRefused, read_rows
 from stream.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings
@@ -16,10 +18,25 @@ from stream.simulate import Applicant, Sent, Simulator, cloud_event, send_all, s
 from stream.topics import naming_the_broker
 
 _CHUNK = 2_000
+# A step of the event loop at most: 30 ms where an applicant has hundreds of rows.
+_AT_ONCE = 32
 _SOURCE = "creditstream-send"
 
 
-def applicants_of(prepared: Prepared) -> list[Applicant]:
+@dataclass(frozen=True, slots=True)
+class Applicants(Iterable[Applicant]):
+    """The example's stream of applicants, read anew each time, a few of them at once."""
+
+    path: Path
+
+    def __iter__(self) -> Iterator[Applicant]:
+        with pq.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(batch_size=_AT_ONCE):
+                for row in batch.to_pylist():
+                    yield Applicant(int(row.pop(KEY)), row)
+
+
+def applicants_of(prepared: Prepared) -> Applicants:
     """
     Give the example's stream of applicants, each with the attributes of the event.
 
@@ -28,10 +45,7 @@ def applicants_of(prepared: Prepared) -> list[Applicant]:
     if not prepared.applications.is_file():
         msg = f"{prepared.applications} is missing: `creditstream prepare` makes it; see --data"
         raise ExampleMissing(msg)
-    return [
-        Applicant(int(row.pop(KEY)), row)
-        for row in pq.read_table(prepared.applications).to_pylist()
-    ]
+    return Applicants(prepared.applications)
 
 
 async def send_file(kafka: KafkaSettings, path: Path, key: str, run: str | None = None) -> int:

@@ -2,10 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import cycle, groupby
+from itertools import chain, groupby, repeat
 from time import monotonic
 from typing import Any
 
@@ -18,7 +18,8 @@ from stream.publisher import OutRecord, Publisher
 _CHUNK_SECONDS = 0.05
 _SOURCE = "creditstream-simulator"
 
-Attributes = dict[str, int | float]
+Attributes = dict[str, Any]
+"""Of an event: numbers, texts, None, an object, or lists of rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Simulator:
     applicant's attributes: another unit, to show what drift looks like.
     """
 
-    applicants: Sequence[Applicant]
+    applicants: Iterable[Applicant]
     run: str
     bad_share: float = 0.0
     seed: int = 7
@@ -80,7 +81,7 @@ class Simulator:
     def events(self) -> Iterator[tuple[OutRecord, bool]]:
         """Give records for ever, each with whether it is good."""
         encode = msgspec.json.encode
-        for applicant in cycle(self.applicants):
+        for applicant in chain.from_iterable(repeat(self.applicants)):
             self._number += 1
             event_id = f"{self.run}-{self._number:08d}"
             now = datetime.now(UTC)

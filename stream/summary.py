@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from models.evaluate import evaluate
-from models.prepare import KEY, LABEL, Prepared
+from models.prepared import KEY, LABEL, Prepared
 from scoring.decision import OUTCOMES, Decision
 from sinks.door import SqlDoor
 from sinks.parked import parse
@@ -105,7 +105,8 @@ def summarise(
     found: Reconciliation,
 ) -> None:
     """Print what happened: the reconciliation, the mix, what was parked, alarms, AUC, examples."""
-    console.rule("what happened")
+    synthetic = ", to SYNTHETIC applicants" if prepared.about.synthetic else ""
+    console.rule(f"what happened{synthetic}")
     consumed = f"consumed {found.sent:,} = decided {found.decided:,} + parked {found.parked:,}"
     for line in (
         f"{consumed}   (on the topics; {found.repeated:,} delivered again after the kill)",
@@ -142,13 +143,14 @@ def _print_auc(console: Console, door: SqlDoor, prepared: Prepared) -> None:
         "WHERE feature_source = 'table' GROUP BY application_id"
     )
     labels = pq.read_table(prepared.labels, columns=[KEY, LABEL])
-    joined = rows.join(labels, keys=KEY, join_type="inner")
+    joined = rows.join(labels.drop_null(), keys=KEY, join_type="inner")
     label = joined[LABEL].to_numpy().astype(np.int8)
     if len(np.unique(label)) < 2:
         return
     auc = evaluate(label, joined["p"].to_numpy(), 0.5, seed=1)["auc"]
+    truth = "SYNTHETIC labels" if prepared.about.synthetic else "what really happened"
     said = (
-        f"AUC of the stream against what really happened: [bold]{auc.value:.3f}[/] "
+        f"AUC of the stream against {truth}: [bold]{auc.value:.3f}[/] "
         f"(95 % interval {auc.low:.3f} to {auc.high:.3f}, {len(label):,} clients of the table, "
         "none seen in training)"
     )

@@ -17,8 +17,8 @@ from features.home_credit.raw_files import FILE, ROW
 from features.home_credit.tables import TABLES, RawTable
 from features.relational.expression import APPLICATION
 
-CHUNK = 200
-"""Applicants that are read at once: a few megabytes."""
+CHUNK = 500
+"""Applicants that are read at once: some five megabytes."""
 _BUREAU_KEY = "SK_ID_BUREAU"
 _NO_ATTRIBUTES = {KEY, "TARGET"}
 

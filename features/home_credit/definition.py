@@ -151,6 +151,8 @@ _RISES_WITH = re.compile(
     r"DPD|IS_LATE|OVERDUE|STATUS_REFUSED|^DEF_|REGION_RATING|CNT_CREDIT_PROLONG|DEBT_TO_CREDIT"
 )
 _FALLS_WITH = re.compile(r"^EXT_SOURCE|APPROVAL_RATE")
+# Sex and marital status; who came along to apply tells of a spouse.
+_PROTECTED = re.compile(r"^(CODE_GENDER|NAME_FAMILY_STATUS|NAME_TYPE_SUITE_Spouse)_")
 
 
 def _slug(category: str) -> str:
@@ -257,4 +259,5 @@ DEFINITION = FeatureDefinition(
     SCHEMA,
     InMemory(list(EXPRESSIONS.values())).features,
     {name: str(expression) for name, expression in EXPRESSIONS.items()},
+    tuple(name for name in SCHEMA.names if _PROTECTED.match(name)),
 )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stream.commands.boundary import EXAMPLE, WORK, Json, SetOptions, errors, settings_of
+from stream.commands.boundary import WORK, Json, SetOptions, errors, settings_of
 
 
 def sql(query: str, *, as_json: Json = False, assign: SetOptions = None) -> None:
@@ -109,9 +109,11 @@ def bench_pipeline(
 
     from stream.bench import bench_pipeline as measure
     from stream.bench import print_bench
+    from stream.examples import EXAMPLES
 
     with errors():
-        result = measure(Console(stderr=True), EXAMPLE, WORK / "bench", events)
+        example = EXAMPLES["taiwan-default"]
+        result = measure(Console(stderr=True), example, WORK / "bench", events)
         print_bench(result, as_json=as_json)
 
 

@@ -4,14 +4,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-EXAMPLE = Path("examples/taiwan_default")
 WORK = Path(".creditstream")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+ExampleName = Annotated[
+    Literal["taiwan-default", "home-credit"], typer.Option("--example", help="Whose applicants.")
+]
+Tables = Annotated[
+    Path | None,
+    typer.Option(
+        "--tables",
+        help="The folder of the example's data; home-credit without one makes synthetic data.",
+    ),
+]
 SetOptions = Annotated[
     list[str] | None, typer.Option("--set", help="A setting, as kafka.partitions=8; repeatable.")
 ]

@@ -6,20 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
-from stream.commands.boundary import EXAMPLE, WORK, Json, errors
+from stream.commands.boundary import WORK, ExampleName, Json, Tables, errors
 
 
 def prepare(
-    example: Annotated[Path, typer.Option(help="The folder of the example's data.")] = EXAMPLE,
+    example: ExampleName = "taiwan-default",
+    tables: Tables = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the files go.")] = WORK,
 ) -> None:
-    """Split the example by client: feature table, training rows, applications."""
-    from models.prepare import prepare as prepare_example
+    """Split an example by client: feature table, training rows, applications."""
+    from stream.examples import example_of
 
     with errors():
-        prepared = prepare_example(example, out)
+        chosen = example_of(example, tables)
+        prepared = chosen.prepare(chosen.tables, out)
         files = ", ".join(path.name for path in sorted(prepared.folder.glob("*.parquet")))
-        typer.echo(f"prepared {example}: {files}")
+        synthetic = "SYNTHETIC, no client is real: " if prepared.about.synthetic else ""
+        typer.echo(f"prepared {example}: {synthetic}{files}")
 
 
 def train(
@@ -30,24 +33,13 @@ def train(
     *,
     as_json: Json = False,
 ) -> None:
-    """Train a release on the prepared example."""
-    from features.taiwan_default import DEFINITION
-    from models.prepare import LABEL, Prepared
+    """Train a release on a prepared example."""
+    from models.prepared import Prepared
     from models.release import load_release
-    from models.train import read_labelled
-    from models.train import train as train_release
+    from models.train import train_prepared
 
     with errors():
-        prepared = Prepared(data)
-        schema = DEFINITION.schema
-        folder = train_release(
-            read_labelled(prepared.training, schema, LABEL),
-            read_labelled(prepared.calibration, schema, LABEL),
-            schema,
-            DEFINITION.name,
-            out,
-            seed=seed,
-        )
+        folder = train_prepared(Prepared(data), out, seed)
         _show_release(load_release(folder), as_json=as_json)
 
 

@@ -5,29 +5,45 @@ from typing import Annotated
 
 import typer
 
-from stream.commands.boundary import EXAMPLE, WORK, SetOptions, errors, fail, settings_of
+from stream.commands.boundary import (
+    WORK,
+    ExampleName,
+    SetOptions,
+    Tables,
+    errors,
+    fail,
+    settings_of,
+)
 
 
 def demo(
+    example: ExampleName = "taiwan-default",
+    tables: Tables = None,
     seconds: Annotated[float, typer.Option(min=20, help="How long applications flow.")] = 25,
-    rate: Annotated[float, typer.Option(min=1, help="Applications a second.")] = 200,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=1, help="Applications a second; default: 200, of home-credit 40."),
+    ] = None,
     *,
     drift: Annotated[bool, typer.Option(help="Change an attribute's unit half-way.")] = True,
     kill: Annotated[bool, typer.Option(help="Kill the worker with SIGKILL half-way.")] = True,
 ) -> None:
     """Everything embedded: train, stream, break it twice, and reconcile."""
     from stream.demo import run_demo
+    from stream.examples import example_of
 
     with errors():
-        raise typer.Exit(run_demo(EXAMPLE, WORK / "demo", seconds, rate, drift=drift, kill=kill))
+        chosen = example_of(example, tables)
+        raise typer.Exit(run_demo(chosen, WORK / "demo", seconds, rate, drift=drift, kill=kill))
 
 
-def up() -> None:
+def up(example: ExampleName = "taiwan-default", tables: Tables = None) -> None:
     """Run the demo's installation until Ctrl-C."""
     from stream.demo import run_up
+    from stream.examples import example_of
 
     with errors():
-        raise typer.Exit(run_up(EXAMPLE, WORK / "up"))
+        raise typer.Exit(run_up(example_of(example, tables), WORK / "up"))
 
 
 def worker(

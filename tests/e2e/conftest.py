@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from models.prepare import Prepared, prepare
+from models.prepare import prepare
+from models.prepared import Prepared
 from stream.settings import Settings, read_settings
 from stream.topics import create_topics
 from tests.builders import a_release

@@ -12,7 +12,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.prepare import Prepared
+from models.prepared import Prepared
 from sinks.door import SqlDoor
 from sinks.store import StoreRefused, StoreUnavailable
 from stream.app import Role

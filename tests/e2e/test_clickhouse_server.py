@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from models.prepare import Prepared
+from models.prepared import Prepared
 from sinks.store import ClickHouse
 from stream.settings import Settings
 from tests.clickhouse import ChdbServer

@@ -22,8 +22,9 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from features.taiwan_default import DEFINITION
-from models.prepare import KEY, Prepared
+from models.prepared import KEY, Prepared
 from stream.cli import app
+from stream.examples import example_of
 from stream.installation import Installation, installed
 from stream.settings import environment_of
 from stream.supervisor import console_script
@@ -120,6 +121,17 @@ def assert_report(html: Path, rows: int) -> None:
     assert len(summary["features"]) == len(DEFINITION.schema.names)
 
 
+def reconciled(said: str) -> int:
+    """See that a demo lost nothing and decided nothing twice; give how many it decided."""
+    counted = re.search(r"consumed ([\d,]+) = decided ([\d,]+) \+ parked ([\d,]+) ", said)
+    assert counted, said
+    consumed, decided, parked = (int(number.replace(",", "")) for number in counted.groups())
+    assert consumed == decided + parked
+    assert parked > 0
+    assert "lost 0 decided twice 0" in said
+    return decided
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A folder from which the example is found as from a checkout."""
@@ -139,13 +151,8 @@ def test_the_demo_reconciles_measures_explains_reports_and_leaves_no_process(
         said = demo.said()
 
     assert code == 0, said
-    counted = re.search(r"consumed ([\d,]+) = decided ([\d,]+) \+ parked ([\d,]+) ", said)
-    assert counted
-    consumed, decided, parked = (int(number.replace(",", "")) for number in counted.groups())
-    assert consumed == decided + parked
+    decided = reconciled(said)
     assert decided > 1_000
-    assert parked > 0
-    assert "lost 0 decided twice 0" in said
     measured = re.search(r"AUC of the stream .*?: (0\.\d+) \(95 % interval (0\.\d+) to 0\.", said)
     assert measured
     auc, low = float(measured[1]), float(measured[2])
@@ -155,6 +162,27 @@ def test_the_demo_reconciles_measures_explains_reports_and_leaves_no_process(
     report = re.search(r"drift report[^:]*: (\S+drift\.html)", said)
     assert report
     assert_report(Path(report[1]), rows=decided // 2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_the_demo_of_home_credit_decides_new_applicants_and_says_that_none_is_real(
+    tmp_path: Path,
+) -> None:
+    arguments = ("--example", "home-credit", "--seconds", "20", "--no-kill")
+    with started(tmp_path, "demo", *arguments) as demo:
+        code = demo.process.wait(200)
+        assert_gone(demo)
+        said = demo.said()
+
+    assert code == 0, said
+    assert reconciled(said) > 500
+    assert "what happened, to SYNTHETIC applicants" in said
+    measured = re.search(r"AUC of the stream against SYNTHETIC labels: (0\.\d+) ", said)
+    assert measured
+    assert float(measured[1]) > 0.6
+    assert re.search(r"\w+_INCOME\w* (has moved|no longer looks)", said), said
+    assert re.search(r"because: .* \([RK]\d\d\)", said)
 
 
 @pytest.mark.slow
@@ -191,7 +219,9 @@ def test_up_answers_the_commands_that_it_prints_and_ends_with_0_when_told_to(
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One installation for all that follow, which has decided a file of applications."""
     folder = tmp_path_factory.mktemp("installation")
-    with installed(Console(quiet=True), EXAMPLE, folder / "all") as running:
+    with installed(
+        Console(quiet=True), example_of("taiwan-default", EXAMPLE), folder / "all"
+    ) as running:
         send(running, applications(running.prepared), "first", folder / "first.parquet")
         unknown = pa.table({KEY: [NOBODY], "event_id": ["odd-[/b][red]"]})
         send(running, unknown, "unknown", folder / "unknown.parquet")
@@ -546,7 +576,7 @@ def test_prepare_and_train_make_the_installations_release_again_to_the_byte(
     (release,) = (path for path in (installation.folder / "releases").iterdir() if path.is_dir())
     data, out = tmp_path / "data", tmp_path / "releases"
 
-    said = answer(installation, "prepare", "--example", str(EXAMPLE), "-o", str(data))
+    said = answer(installation, "prepare", "--tables", str(EXAMPLE), "-o", str(data))
     trained = answer(installation, "train", "--data", str(data), "-o", str(out), "--json")
 
     assert "applications.parquet" in said

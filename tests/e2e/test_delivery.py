@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from models.prepare import Prepared
+from models.prepared import Prepared
 from models.release import open_release
 from models.score_file import score_file
 from scoring.poll import Headers

@@ -15,7 +15,7 @@ import pytest
 
 from features.snapshot import load_snapshot, write_snapshot
 from features.taiwan_default import DEFINITION
-from models.prepare import Prepared
+from models.prepared import Prepared
 from scoring.decision import Decision
 from stream.doctor import examine
 from stream.reading import records_of, status_of

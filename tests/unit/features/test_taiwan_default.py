@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from features.catalogue import UnknownDefinition, definition
 from features.taiwan_default import ATTRIBUTES, DEFINITION, SCHEMA
-from models.prepare import ExampleMissing, prepare
+from models.prepare import prepare
+from models.prepared import ExampleMissing
 from tests.builders import ATTRIBUTES as APPLICANT
 from tests.builders import raw_columns
 

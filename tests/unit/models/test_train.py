@@ -8,7 +8,8 @@ import pytest
 from features.schema import Feature, FeatureSchema
 from features.snapshot import load_snapshot
 from features.taiwan_default import DEFINITION
-from models.prepare import LABEL, Prepared, prepare
+from models.prepare import prepare
+from models.prepared import LABEL, Prepared
 from models.release import FILES, MANIFEST, open_release
 from models.train import Costs, Labelled, TrainingRefused, read_labelled, train
 
