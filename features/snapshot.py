@@ -27,7 +27,7 @@ _EPOCH = np.datetime64("1970-01-01T00:00:00", "us")
 _FIRST, _LAST = np.datetime64("0001-01-01", "us"), np.datetime64("9999-12-31T23:59:59.999999", "us")
 # Parts in which the matrix is filled: its lines stay in the processor's cache, and little is
 # read ahead of it.
-_COLUMNS, _ROWS_AT_ONCE = 16, 4_096
+_COLUMNS, _ROWS_AT_ONCE = 12, 4_096
 
 
 class SnapshotRefused(Exception):
