@@ -17,4 +17,4 @@ def test_the_page_of_features_is_what_is_declared(name: str) -> None:
     assert written == feature_page(definition(name)), (
         f"write it: creditstream features describe {name} -o docs/{name}_features.md"
     )
-    assert written.count("| `") == len(definition(name).schema.names)
+    assert written.count("\n| `") == len(definition(name).schema.names)
