@@ -20,6 +20,9 @@ _MICROSECOND = timedelta(microseconds=1)
 _MESSAGE = re.compile(r"^(?P<rule>.*?)(?: - at `(?P<path>\$.*)`)?$", re.DOTALL)
 _MISSING_FIELD = re.compile(r"^Object missing required field `(?P<field>.*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+# A text with its escapes, to the end of the document where it is left open.
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_NO_BRACKETS = bytes(sorted(set(range(256)) - set(b"{}[]")))
 _SHOWN = 120
 
 Code = Literal[
@@ -179,20 +182,11 @@ class ApplicationDecoder:
 
     def _check_depth(self, value: bytes) -> None:
         depth = deepest = 0
-        text = False
-        escaped = False
-        for byte in value:
-            if escaped:
-                escaped = False
-            elif text:
-                escaped = byte == ord("\\")
-                text = byte != ord('"')
-            elif byte == ord('"'):
-                text = True
-            elif byte in b"{[":
+        for byte in _TEXT.sub(b"", value).translate(None, _NO_BRACKETS):
+            if byte in b"{[":
                 depth += 1
                 deepest = max(deepest, depth)
-            elif byte in b"}]":
+            else:
                 depth -= 1
         if deepest > self._limits.depth:
             rule = f"a document is at most {self._limits.depth} levels deep; this is {deepest}"
