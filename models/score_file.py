@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -10,12 +11,15 @@ import pyarrow.json
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from features.definition import Attribute
+from features.definition import Attribute, FeatureDefinition
 from features.whole_file import whole_file
 from models.release import Release
+from scoring.application import attributes_type
+from scoring.columns import columns_of
 from scoring.decision import BANDS, FEATURE_SOURCES, NO_TIME, OUTCOMES, age_s
 from scoring.judge import judge
 
+_AT_ONCE = 200
 _DECIDED = (
     "default_probability",
     "score",
@@ -92,7 +96,12 @@ def features_of(rows: pa.Table, release: Release, path: Path) -> NDArray[np.floa
         for index, name in enumerate(names):
             features[:, index] = _numbers(rows, name, path)
         return features
-    attributes = [attribute.name for attribute in release.definition.attributes]
+    nested = any(attribute.fields for attribute in release.definition.attributes)
+    attributes = [
+        attribute.name
+        for attribute in release.definition.attributes
+        if attribute.required or not nested
+    ]
     missing = [name for name in attributes if name not in present]
     if missing:
         lacking = [name for name in names if name not in present]
@@ -101,10 +110,31 @@ def features_of(rows: pa.Table, release: Release, path: Path) -> NDArray[np.floa
             f"nor all attributes ({len(missing)} missing, first {missing[0]!r})"
         )
         raise RowsRefused(msg)
+    if nested:
+        return _of_nested(rows, release.definition, path)
     columns = {name: _numbers(rows, name, path) for name in attributes}
     for attribute in release.definition.attributes:
         _check_range(attribute, columns[attribute.name], path)
     return release.definition.compute(columns)
+
+
+def _of_nested(rows: pa.Table, definition: FeatureDefinition, path: Path) -> NDArray[np.float32]:
+    """Compute features from objects and rows, a few applicants at once, as from their events."""
+    kind = attributes_type(definition)
+    known = [a.name for a in definition.attributes if a.name in rows.column_names]
+    parts = [np.empty((0, len(definition.schema.names)), dtype=np.float32)]
+    number = 0
+    for batch in rows.select(known).to_batches(max_chunksize=_AT_ONCE):
+        decoded = []
+        for row in batch.to_pylist():
+            try:
+                decoded.append(msgspec.convert(row, kind))
+            except msgspec.ValidationError as error:
+                msg = f"{path}: row {number}: {error}"
+                raise RowsRefused(msg) from None
+            number += 1
+        parts.append(definition.compute(columns_of(decoded, definition)))
+    return np.concatenate(parts)
 
 
 def score_file(path: Path, release: Release, out: Path, key: str) -> int:

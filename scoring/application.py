@@ -63,11 +63,9 @@ def application_type(definition: FeatureDefinition) -> type[Application]:
 
     The type decodes and checks a JSON document in one go, and gives the JSON Schema.
     """
-    about = f"What the definition {definition.name!r} computes features from."
-    attributes = _struct("Attributes", definition.attributes, about)
     event: Any = msgspec.defstruct(
         "ApplicationEvent",
-        [("attributes", attributes | None, None)],
+        [("attributes", attributes_type(definition) | None, None)],
         bases=(Application,),
         namespace={"__doc__": "Someone asked for credit."},
         frozen=True,
@@ -75,6 +73,12 @@ def application_type(definition: FeatureDefinition) -> type[Application]:
     )
     made: type[Application] = event
     return made
+
+
+def attributes_type(definition: FeatureDefinition) -> Any:
+    """Make the type of an event's attributes."""
+    about = f"What the definition {definition.name!r} computes features from."
+    return _struct("Attributes", definition.attributes, about)
 
 
 def _struct(name: str, attributes: tuple[Attribute, ...], about: str) -> Any:

@@ -90,7 +90,7 @@ EXAMPLES: Mapping[str, Example] = {
             divisor=25.0,
             # The table's clients, six in ten, keep their income.
             one_of=1,
-            told="one attribute changes: AMT_INCOME_TOTAL now comes in a currency worth 25 times",
+            told="one attribute changes: AMT_INCOME_TOTAL now comes in another currency, a 25th",
         ),
         rate=40,
         ordered=False,

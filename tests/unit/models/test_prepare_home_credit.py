@@ -1,5 +1,6 @@
 """Home Credit as an example: its clients' split, what is trained on, and what never is."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import pytest
 
 from features.home_credit.build import TablesRefused
 from features.home_credit.definition import DEFINITION
+from features.home_credit.definition import KEY as RAW_KEY
 from features.home_credit.sample_files import NOTICE, write_sample
 from features.snapshot import load_snapshot
 from models.policies import policy_text
 from models.prepare_home_credit import prepare_home_credit
 from models.prepared import KEY, LABEL, About, ExampleMissing, Prepared
 from models.release import load_release
+from models.score_file import RowsRefused, score_file
 from models.train import read_labelled, train, train_prepared
 from scoring.columns import columns_of
 from scoring.decode import ApplicationDecoder, EventLimits
@@ -147,11 +150,33 @@ def test_no_tree_splits_on_a_protected_feature(prepared: Prepared, tmp_path: Pat
     assert not any(fair[name] for name in DEFINITION.protected)
 
 
-def test_a_prepared_folder_says_what_is_trained(prepared: Prepared, tmp_path: Path) -> None:
-    release = load_release(train_prepared(prepared, tmp_path))
+def test_a_prepared_folder_says_what_is_trained_and_its_rows_decide_as_its_table(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    release = load_release(train_prepared(prepared, tmp_path / "releases"))
 
     assert release.definition is DEFINITION
+    score_file(prepared.applications, release, tmp_path / "of_rows.parquet", KEY)
+    score_file(prepared.features, release, tmp_path / "of_table.parquet", RAW_KEY)
+    of_rows, of_table = (
+        {row.pop(key): row for row in pq.read_table(tmp_path / f"{name}.parquet").to_pylist()}
+        for name, key in (("of_rows", KEY), ("of_table", RAW_KEY))
+    )
+    both = of_rows.keys() & of_table.keys()
+    assert len(both) > 100
+    assert {key: of_rows[key] for key in both} == {key: of_table[key] for key in both}
     assert len(release.schema.names) == 189
+
+
+def test_a_row_that_no_event_may_hold_is_not_scored(prepared: Prepared, tmp_path: Path) -> None:
+    release = load_release(train_prepared(prepared, tmp_path / "releases"))
+    rows = pq.read_table(prepared.applications).slice(0, 3).to_pylist()
+    rows[2]["application"]["AMT_CREDIT"] = -5.0
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    with pytest.raises(RowsRefused, match=r"row 2: .*\$\.application\.AMT_CREDIT"):
+        score_file(path, release, tmp_path / "decided.parquet", KEY)
 
 
 def test_each_feature_that_the_model_may_use_speaks_for_a_reason() -> None:
