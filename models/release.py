@@ -34,6 +34,7 @@ FORMAT = 1
 _ID_LENGTH = 16
 _EXPLAINED_ROWS = 8
 _TOLERANCE = 1e-9
+_SATURATED = 20.0  # log-odds beyond which a float64 probability no longer tells them
 
 # Releases whose digests and scores were proved by this process: a fact about content, not a cache
 # of it, as an id names the bytes of every file.
@@ -266,6 +267,13 @@ def _scores(scorer: BoosterScorer, rows: NDArray[np.float32]) -> NDArray[np.floa
     explained = scorer.contributions(rows[:_EXPLAINED_ROWS])
     if not bool(np.isfinite(explained).all()):
         msg = "gives contributions that are not finite on the reference rows"
+        raise ModelRefused(msg)
+    odds = scores[:_EXPLAINED_ROWS]
+    with np.errstate(divide="ignore"):
+        log_odds = np.log(odds / (1 - odds))
+    told = np.abs(log_odds) < _SATURATED
+    if not np.allclose(explained.sum(axis=1)[told], log_odds[told], rtol=_TOLERANCE, atol=1e-5):
+        msg = "is explained by contributions that do not add up to the log-odds that it gives"
         raise ModelRefused(msg)
     of_lightgbm = scorer.contributions_of_lightgbm(rows[:_EXPLAINED_ROWS])
     if not np.allclose(explained, of_lightgbm, rtol=_TOLERANCE, atol=_TOLERANCE):

@@ -1,6 +1,7 @@
 """LightGBM: model text to default probabilities and their exact Shapley values."""
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,10 +49,11 @@ class BoosterScorer:
             msg = f"the model's features are not the schema's: {difference}"
             raise SchemaMismatch(msg)
         self._booster: Any = booster
+        self._log_odds = _log_odds_of_output(objective)
         if _AVERAGED in model_text:
-            self._explainer, self.explained_by = None, "LightGBM: its trees are averaged"
-        else:
-            self._explainer, self.explained_by = _explainer(trees, len(schema.names))
+            self._log_odds /= len(trees)
+        scaled = [replace(tree, leaf_values=tree.leaf_values * self._log_odds) for tree in trees]
+        self._explainer, self.explained_by = _explainer(scaled, len(schema.names))
 
     def default_probability(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
         """Score float32[n, features]: float64[n]."""
@@ -73,8 +75,9 @@ class BoosterScorer:
 
     def contributions_of_lightgbm(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
         """Explain by LightGBM's own TreeSHAP, to hold ours against; shapes as above."""
+        # LightGBM gives the trees' summed output, whatever the objective makes of it.
         found = self._booster.predict(matrix, pred_contrib=True, num_threads=1)
-        return np.asarray(found, dtype=np.float64)
+        return np.asarray(found, dtype=np.float64) * self._log_odds
 
 
 def _lightgbm() -> Any:
@@ -87,6 +90,17 @@ def _lightgbm() -> Any:
         for name in hidden:
             del sys.modules[name]
     return lightgbm
+
+
+def _log_odds_of_output(objective: str) -> float:
+    """Give the log-odds for each unit of a model's output: its sigmoid's steepness."""
+    name, *parameters = objective.split()
+    given = dict(parameter.partition(":")[::2] for parameter in parameters)
+    try:
+        return float(given.get("sigmoid", "1")) if name == "binary" else 1.0
+    except ValueError:
+        msg = f"objective {objective!r} has a sigmoid that is no number"
+        raise ModelRefused(msg) from None
 
 
 def _counted_trees(model_text: str) -> list[Tree]:

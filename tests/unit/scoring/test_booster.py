@@ -52,13 +52,28 @@ def test_a_row_alone_has_the_same_bits_as_in_a_batch() -> None:
         assert scorer.contributions(alone).tobytes() == explained[row : row + 1].tobytes()
 
 
-def test_contributions_add_up_to_the_log_odds() -> None:
-    scorer = BoosterScorer(MODEL, SCHEMA)
-
-    log_odds: NDArray[np.float64] = scorer.contributions(ROWS).sum(axis=1)
-
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"sigmoid": 0.5},
+        {"sigmoid": 2.0},
+        {"boosting": "rf", "bagging_fraction": 0.6, "bagging_freq": 1},
+        {"boosting": "rf", "bagging_fraction": 0.6, "bagging_freq": 1, "sigmoid": 0.5},
+        {"boosting": "dart"},
+        {"objective": "cross_entropy"},
+        {"objective": "cross_entropy", "sigmoid": 0.5},
+    ],
+    ids=str,
+)
+def test_contributions_add_up_to_the_log_odds(parameters: dict[str, object]) -> None:
+    scorer = BoosterScorer(a_model(**parameters), SCHEMA)
     probability = scorer.default_probability(ROWS)
-    assert np.allclose(1 / (1 + np.exp(-log_odds)), probability, rtol=1e-12)
+
+    for contributions in (scorer.contributions(ROWS), scorer.contributions_of_lightgbm(ROWS)):
+        log_odds: NDArray[np.float64] = contributions.sum(axis=1)
+        assert np.allclose(1 / (1 + np.exp(-log_odds)), probability, rtol=1e-9)
+    assert scorer.explained_by == "tables"
 
 
 def test_no_rows_have_no_probabilities() -> None:
