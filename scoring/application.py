@@ -27,7 +27,10 @@ ApplicationId = Annotated[
 ]
 SubmittedAt = Annotated[
     datetime,
-    Meta(tz=True, description="RFC 3339 with an offset, near the record's own Kafka timestamp."),
+    Meta(
+        tz=True,
+        description="RFC 3339, the offset also without colon; near the record's Kafka timestamp.",
+    ),
 ]
 ApplicantId = Annotated[
     str,

@@ -112,7 +112,7 @@ def _beyond(events: EventSettings) -> str:
         "which an event is parked: `tombstone`, a null value; "
         f"`too_large`, above {events.max_bytes:,} bytes; "
         f"`too_deep`, nested more than {events.max_depth} levels; "
-        "`malformed`, no JSON in UTF-8 (NaN, infinity, a number past float64 and a lone surrogate "
+        "`malformed`, no JSON in UTF-8 (NaN, infinity, 1e400 and a lone surrogate "
         "are none); `duplicate_key`, a key that stands twice in an object, escaped or not; "
         "`invalid`, a whole number written with a fraction or an exponent, a `submitted_at` that "
         "is no real time or has no offset or a leap second, and a header `ce_source` that is "

@@ -15,7 +15,7 @@ from stream.app import ROLES
 from stream.composition import release_folder, table_file
 from stream.reading import ask, status_of
 from stream.settings import Settings
-from stream.topics import check_parking, describe_topics, inputs_of, outputs_of
+from stream.topics import check_parking, check_partitions, describe_topics, inputs_of, outputs_of
 
 _INIT = "run `creditstream init`"
 _STORE = "SELECT version() AS version, (SELECT count() FROM schema_migrations) AS migrations"
@@ -95,6 +95,7 @@ def _kafka(settings: Settings) -> str:
         msg = f"not at {servers}: {', '.join(lacking)}; {_INIT}"
         raise Missing(msg)
     asyncio.run(check_parking(settings.kafka))
+    asyncio.run(check_partitions(settings.kafka))
     return f"{len(found)} topics at {servers}"
 
 

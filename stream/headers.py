@@ -63,7 +63,8 @@ class ParkedHeaders(msgspec.Struct, rename=lambda name: PREFIX + name.replace("_
     """
     What the headers of a parked event say of it, as text in UTF-8.
 
-    Its key, its value and its own headers stand beside them as they came.
+    Its key, its value and its own headers stand beside them as they came, but for headers of its
+    own that begin as these do.
     """
 
     stage: Annotated[Stage, Meta(description="Where it failed.")]

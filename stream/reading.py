@@ -1,11 +1,11 @@
 """Questions to ClickHouse and to running processes, and their answers as tables."""
 
 import asyncio
-import json
 import sys
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 import pyarrow as pa
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
@@ -46,7 +46,9 @@ def print_rows(rows: pa.Table, *, as_json: bool) -> None:
     """Print a result: a table for people, JSON lines for machines."""
     if as_json:
         for row in rows.to_pylist():
-            print(json.dumps(row, default=str))  # noqa: T201 - data belongs on standard output
+            # NaN becomes null: JSON knows none.
+            line = msgspec.json.encode(row, enc_hook=str).decode()
+            print(line)  # noqa: T201 - data belongs on standard output
         return
     _console().print(rows_table(rows))
 

@@ -4,10 +4,10 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "CREDITSTREAM_"
@@ -18,20 +18,29 @@ class SettingsInvalid(Exception):
     """A setting is unknown or has a value that is not allowed; says which and what is."""
 
 
+_Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
+    )
 
 
 class KafkaSettings(_Section):
     """Where Kafka is, and what the topics are called."""
 
-    bootstrap_servers: str = Field("127.0.0.1:9092", description="Comma-separated host:port.")
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092",
+        pattern=r"^[^,\s]+:\d+(,[^,\s]+:\d+)*$",
+        description="Comma-separated host:port.",
+    )
     group_prefix: str = Field("creditstream", description="Consumer groups: PREFIX-ROLE.")
-    applications: str = Field("credit.applications.v1", description="Topic read by scoring.")
-    decisions: str = Field("credit.decisions.v1", description="Topic of decisions, JSON.")
-    ledger: str = Field("credit.ledger.v1", description="Topic of decisions, Arrow.")
-    parked: str = Field("credit.parked.v1", description="Topic of what cannot be decided.")
-    alarms: str = Field("credit.alarms.v1", description="Topic of drift alarms.")
+    applications: _Topic = Field("credit.applications.v1", description="Topic read by scoring.")
+    decisions: _Topic = Field("credit.decisions.v1", description="Topic of decisions, JSON.")
+    ledger: _Topic = Field("credit.ledger.v1", description="Topic of decisions, Arrow.")
+    parked: _Topic = Field("credit.parked.v1", description="Topic of what cannot be decided.")
+    alarms: _Topic = Field("credit.alarms.v1", description="Topic of drift alarms.")
     partitions: Annotated[int, Field(ge=1, le=10_000)] = Field(
         4, description="Of each topic, alike; as many workers can share the work."
     )
@@ -54,14 +63,28 @@ class KafkaSettings(_Section):
         0.5, description="Seconds between two commits of finished polls."
     )
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All topics."""
+        return self.applications, self.decisions, self.ledger, self.parked, self.alarms
+
+    @model_validator(mode="after")
+    def _topics_differ(self) -> Self:
+        """Refuse a topic of two uses: decisions read as applications would go round for ever."""
+        for topic in self.topics:
+            if self.topics.count(topic) > 1:
+                msg = f"topic {topic!r} has two uses: each of the five topics has its own name"
+                raise ValueError(msg)
+        return self
+
 
 class StoreSettings(_Section):
     """Where ClickHouse is."""
 
     url: str = Field(
         "http://127.0.0.1:8123",
-        pattern="^(https?|chdb)://.",
-        description="http(s)://host:port, or chdb:///path (embedded).",
+        pattern="^(https?://[^@]+|chdb://.+)$",
+        description="http(s)://host:port without user and password, or chdb:///path (embedded).",
     )
     door: str = Field(
         "http://127.0.0.1:8011", description="The status service of who hosts an embedded store."
@@ -132,6 +155,7 @@ class Settings(BaseSettings):
         extra="ignore",  # other programs' keys in .env; ours are checked by name below
         frozen=True,
         hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
 
     release: Path = Field(
@@ -193,8 +217,9 @@ def read_settings(assignments: Mapping[str, str] | None = None) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(step) for step in first["loc"])
-        # A section as a whole may hold the password.
-        plain = path in known.values() and not path.endswith("password")
+        # A section as a whole may hold the password, and so may an address.
+        secret = path.endswith("password") or "@" in str(first["input"])
+        plain = path in known.values() and not secret
         shown = f", not {first['input']!r}" if plain else ""
         msg = f"setting {_variable(path)} ({path}): {first['msg']}{shown}"
         raise SettingsInvalid(msg) from None

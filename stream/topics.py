@@ -32,6 +32,10 @@ class KafkaUnavailable(Exception):
     """No broker answers, or it refuses, or lacks topics; says which, and what to do."""
 
 
+class PartitionsDiffer(Exception):
+    """Topics have other numbers of partitions than the settings say; says which."""
+
+
 @contextmanager
 def naming_the_broker(bootstrap_servers: str) -> Iterator[None]:
     """Turn Kafka's errors into KafkaUnavailable, which names the broker and its setting."""
@@ -87,6 +91,40 @@ async def check_topics(kafka: KafkaSettings, topics: Sequence[str]) -> None:
     if missing:
         msg = f"not at {kafka.bootstrap_servers}: {', '.join(missing)}; run `creditstream init`"
         raise KafkaUnavailable(msg)
+
+
+async def check_partitions(kafka: KafkaSettings) -> None:
+    """
+    See that every topic has the partitions that the settings say; raises PartitionsDiffer.
+
+    A poll's output goes to the partition that it came from. A topic that is not there is passed
+    over, as `check_topics` tells of it.
+    """
+    counts = await _partitions(kafka)
+    other = [f"{name} has {count}" for name, count in counts.items() if count != kafka.partitions]
+    if other:
+        msg = (
+            f"CREDITSTREAM_KAFKA__PARTITIONS is {kafka.partitions}, but {', '.join(other)}: set it "
+            "to what the topics have, or give all of them as many with Kafka's own tools"
+        )
+        raise PartitionsDiffer(msg)
+
+
+async def check_outputs(kafka: KafkaSettings) -> None:
+    """See that what scoring writes has a partition for each that it reads; KafkaUnavailable."""
+    counts = await _partitions(kafka)
+    read = counts.get(kafka.applications, 0)
+    few = [topic for topic in outputs_of(kafka, "scoring") if counts.get(topic, read) < read]
+    if few:
+        found = ", ".join(f"{topic} has {counts[topic]}" for topic in few)
+        msg = f"topic {kafka.applications} has {read} partitions, but {found}: give them as many"
+        raise KafkaUnavailable(msg)
+
+
+async def _partitions(kafka: KafkaSettings) -> dict[str, int]:
+    """Give the number of partitions of each of our topics that is there."""
+    described = await describe_topics(kafka.bootstrap_servers, kafka.topics)
+    return {t["topic"]: len(t["partitions"]) for t in described if not t["error_code"]}
 
 
 def parked_record_bytes(kafka: KafkaSettings) -> int:
@@ -166,8 +204,7 @@ async def ensure_topics(
 
 async def create_topics(kafka: KafkaSettings) -> list[str]:
     """Create creditstream's topics with alike partitions: `ensure_topics` or KafkaUnavailable."""
-    names = [kafka.applications, kafka.decisions, kafka.ledger, kafka.alarms]
-    wanted = dict.fromkeys(names, kafka.partitions)
+    wanted = {name: kafka.partitions for name in kafka.topics if name != kafka.parked}
     parked = {kafka.parked: kafka.partitions}
     large = {_LIMIT: str(parked_record_bytes(kafka))}
     servers, replication = kafka.bootstrap_servers, kafka.replication

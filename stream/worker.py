@@ -20,7 +20,14 @@ from stream.app import Role, consumer_of, new_app, register
 from stream.memory import calm_memory
 from stream.neighbours import await_neighbour
 from stream.settings import KafkaSettings, Settings
-from stream.topics import KafkaUnavailable, check_parking, check_topics, inputs_of, outputs_of
+from stream.topics import (
+    KafkaUnavailable,
+    check_outputs,
+    check_parking,
+    check_topics,
+    inputs_of,
+    outputs_of,
+)
 from stream.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -75,6 +82,7 @@ def run_worker(settings: Settings, role: Role) -> None:
     _add_status(app, settings, role, metrics, facts, watchdog, run_sql)
     worker = Worker(app, redirect_stdouts=False, quiet=True, override_logging=False)
     worker.watchdog = watchdog
+    worker.spinner = None  # it would write control characters between the lines of the log
     watchdog.start()
     calm_memory()
     logger.info("worker.starting", role=role, kafka=settings.kafka.bootstrap_servers)
@@ -84,6 +92,7 @@ def run_worker(settings: Settings, role: Role) -> None:
 async def _check_kafka(kafka: KafkaSettings, role: Role) -> None:
     await check_topics(kafka, inputs_of(kafka, role) + outputs_of(kafka, role))
     if role == "scoring":
+        await check_outputs(kafka)
         await check_parking(kafka)
 
 

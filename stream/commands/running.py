@@ -60,7 +60,7 @@ def worker(
 
     with errors():
         settings = settings_of(assign)
-        roles = [role.strip() for role in agents.split(",")]
+        roles = list(dict.fromkeys(role.strip() for role in agents.split(",")))
         unknown = [role for role in roles if role not in ROLES]
         if unknown:
             fail(f"no agents are called {unknown[0]!r}; there are {', '.join(ROLES)}", 2)
@@ -78,7 +78,7 @@ def init(assign: SetOptions = None) -> None:
     import asyncio
 
     from sinks.migrations import migrate
-    from stream.topics import create_topics
+    from stream.topics import check_partitions, create_topics
     from stream.worker import store_of
 
     with errors():
@@ -87,6 +87,7 @@ def init(assign: SetOptions = None) -> None:
         migrate(store_of(settings))
         made = ", ".join(created) or "none, all there"
         typer.echo(f"topics created: {made}; tables and views are up to date")
+        asyncio.run(check_partitions(settings.kafka))
 
 
 def send(

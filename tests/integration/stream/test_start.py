@@ -12,7 +12,10 @@ from stream.settings import KafkaSettings
 from stream.supervisor import console_script
 from stream.topics import (
     KafkaUnavailable,
+    PartitionsDiffer,
+    check_outputs,
     check_parking,
+    check_partitions,
     check_topics,
     create_topics,
     ensure_topics,
@@ -97,6 +100,23 @@ def test_a_parked_topic_that_takes_too_little_is_refused_by_its_limit(real_broke
     await_neighbour(
         "kafka", lambda: asyncio.run(check_parking(other)), KafkaUnavailable, seconds=20
     )
+
+
+@pytest.mark.real_broker
+def test_topics_of_other_widths_are_named(real_broker: str) -> None:
+    kafka = kafka_at(real_broker)
+    asyncio.run(ensure_topics(real_broker, {kafka.applications: 3}))
+    asyncio.run(create_topics(kafka))
+
+    def attempt() -> None:
+        asyncio.run(check_topics(kafka, kafka.topics))
+
+    await_neighbour("kafka", attempt, KafkaUnavailable, seconds=20)
+
+    with pytest.raises(PartitionsDiffer, match=f"PARTITIONS is 2, but {kafka.applications} has 3"):
+        asyncio.run(check_partitions(kafka))
+    with pytest.raises(KafkaUnavailable, match=f"has 3 partitions, but {kafka.decisions} has 2"):
+        asyncio.run(check_outputs(kafka))
 
 
 def test_the_mock_broker_has_no_limit_to_ask_for(mock_broker: str) -> None:

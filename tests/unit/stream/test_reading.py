@@ -1,13 +1,16 @@
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import pyarrow as pa
 import pytest
 
 from sinks.store import StoreUnavailable
-from stream.reading import ask
+from stream.reading import ask, print_rows
 from stream.settings import Settings, read_settings
 
 
@@ -46,3 +49,17 @@ def test_where_no_door_is_the_store_is_opened_here(tmp_path: Path, status: int) 
         ask(settings(tmp_path, door), "SELECT 1")
     with pytest.raises(StoreUnavailable, match="there is no store at"):
         ask(settings(tmp_path, "http://127.0.0.1:1"), "SELECT 1")
+
+
+def test_json_lines_are_json_whatever_a_row_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    rows = pa.table({"value": [float("nan"), 1.5], "at": [at, at], "big": [2**63 - 1, None]})
+
+    print_rows(rows, as_json=True)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert "NaN" not in lines[0]
+    assert [json.loads(line) for line in lines] == [
+        {"value": None, "at": "2026-01-02T03:04:05Z", "big": 2**63 - 1},
+        {"value": 1.5, "at": "2026-01-02T03:04:05Z", "big": None},
+    ]

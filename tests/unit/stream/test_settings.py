@@ -65,3 +65,23 @@ def test_a_child_process_reads_the_same_settings(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv(name, value)
 
     assert read_settings() == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("kafka.decisions", "credit.applications.v1", "has two uses"),
+        ("kafka.decisions", "bad topic!", "should match pattern"),
+        ("kafka.bootstrap_servers", "", "should match pattern"),
+        ("kafka.bootstrap_servers", "broker", "should match pattern"),
+        ("swap_seconds", "inf", "finite"),
+        ("store.url", "http://u:secret@127.0.0.1:1", "should match pattern"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_and_no_secret_shown(
+    name: str, value: str, said: str
+) -> None:
+    with pytest.raises(SettingsInvalid, match=said) as error:
+        read_settings({name: value})
+
+    assert "secret" not in str(error.value)
