@@ -191,13 +191,13 @@ def _freshness(
         return np.zeros(count), np.zeros(count, dtype=bool)
     if _SUBMITTED_AT not in rows.column_names:
         return np.full(count, np.nan), None
-    submitted = _microseconds(rows, _SUBMITTED_AT, path)
+    submitted = microseconds(rows, _SUBMITTED_AT, path)
     if (submitted == NO_TIME).any():
         msg = f"{path}: column {_SUBMITTED_AT!r} holds nulls"
         raise RowsRefused(msg)
     as_of = np.full(count, NO_TIME, dtype=np.int64)
     if _AS_OF in rows.column_names:
-        as_of = _microseconds(rows, _AS_OF, path)
+        as_of = microseconds(rows, _AS_OF, path)
     stale = np.zeros(count, dtype=bool)
     if release.policy.freshness is not None:
         sources = np.full(count, FEATURE_SOURCES.index("table"), dtype=np.uint8)
@@ -205,7 +205,7 @@ def _freshness(
     return age_s(submitted, as_of), stale
 
 
-def _microseconds(rows: pa.Table, name: str, path: Path) -> NDArray[np.int64]:
+def microseconds(rows: pa.Table, name: str, path: Path) -> NDArray[np.int64]:
     """Read a column of times: microseconds since 1970, NO_TIME where there is none."""
     column = _once(rows, name, path)
     kind = column.type

@@ -10,6 +10,16 @@ INNER JOIN (SELECT release, names FROM release_features FINAL) AS named
 ARRAY JOIN names AS feature, features AS value
 WHERE notEmpty(features);
 
+-- Ids that several applications share, because their events came with one source and event_id. Each
+-- application keeps its own decision; a producer that does this is to be told.
+CREATE OR REPLACE VIEW shared_ids AS
+SELECT toUUID(UUIDNumToString(decision_id)) AS decision_id, any(event_id) AS event_id, any(source) AS source,
+    arraySort(groupArray(application_id)) AS application_ids
+FROM decision_ledger FINAL
+GROUP BY decision_id
+HAVING count() > 1
+ORDER BY event_id;
+
 -- How many decisions of each outcome, by the hour of deciding (UTC), and their share of the hour.
 CREATE OR REPLACE VIEW decision_mix_by_hour AS
 SELECT toDateTime64(toStartOfHour(decided_at), 0, 'UTC') AS hour, outcome, count() AS decisions,

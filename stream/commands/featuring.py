@@ -80,6 +80,27 @@ def build(
             typer.echo(f"  {built.computed:,} of them computed anew")
 
 
+def create(
+    file: Annotated[Path, typer.Argument(help="Rows of key and features: Parquet, CSV, JSON.")],
+    release: Annotated[Path, typer.Option(help="The release whose features these are.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="A Parquet file.")],
+    key: str = "application_id",
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(formats=_MOMENTS, help="The rows' date (UTC); default: their column as_of."),
+    ] = None,
+) -> None:
+    """Make the feature table of your own release from rows of your own."""
+    from models.feature_table import write_feature_table
+    from models.release import load_release
+    from stream.composition import release_folder
+
+    with errors():
+        found = load_release(release_folder(release))
+        rows = write_feature_table(file, found, out, key, _in_utc(as_of))
+        typer.echo(f"{out}: {rows:,} rows of release {found.id}'s features")
+
+
 def check(
     what: Annotated[Path, typer.Argument(help="A folder of raw tables, or a feature table.")],
     definition: Annotated[str, typer.Option(help="Of the feature table.")] = "home_credit",

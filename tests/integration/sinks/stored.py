@@ -18,6 +18,7 @@ from tests.unit.sinks.decisions import START_US
 VIEWS = (
     "decisions",
     "decision_features",
+    "shared_ids",
     "decision_mix_by_hour",
     "risk_bands",
     "latency_by_minute",

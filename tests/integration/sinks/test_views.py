@@ -57,6 +57,19 @@ def test_a_decision_reads_as_it_was_decided(store: Store) -> None:
     assert (second["features_age_s"], second["features_stale"]) == (None, False)
 
 
+def test_an_id_that_two_applications_share_is_told_and_both_are_kept(store: Store) -> None:
+    once = a_batch(2, event_ids=["same", "other"])
+    again = a_batch(1, first_offset=7, event_ids=["same"])
+
+    ClickHouseSink(store).insert_ledger(ledger(once, again, once))
+
+    assert len(rows(store, "SELECT * FROM decisions")) == 3
+    (shared,) = rows(store, "SELECT * FROM shared_ids")
+    assert (shared["event_id"], shared["source"]) == ("same", "shop")
+    assert list(shared["application_ids"]) == [1000, 1007]
+    assert shared["decision_id"] == UUID(bytes=once.decision_ids[0])
+
+
 def test_the_features_of_a_decision_carry_their_names_by_release(store: Store) -> None:
     one = a_batch(2, missing=[1])
     one.features[0] = [1.5, math.nan]

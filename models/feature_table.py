@@ -1,0 +1,58 @@
+"""Rows of features that somebody else computed, as the feature table of a release."""
+
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from features.snapshot import write_snapshot
+from models.release import Release
+from models.score_file import RowsRefused, features_of, microseconds, read_rows
+from scoring.decision import NO_TIME
+
+_AS_OF = "as_of"
+
+
+def write_feature_table(
+    path: Path, release: Release, out: Path, key: str, as_of: datetime | None
+) -> int:
+    """
+    Write a file's rows as a release's feature table; give their number.
+
+    Rows hold the key (whole numbers, or texts) and all features of the release by name, or all
+    attributes from which they are computed. Their date is `as_of`, where none is given the column
+    of that name. The table appears whole or not at all. Raises RowsRefused, TableInvalid.
+    """
+    rows = read_rows(path, key)
+    dates: datetime | NDArray[np.datetime64]
+    if as_of is not None:
+        dates = as_of
+    elif _AS_OF in rows.column_names:
+        times = microseconds(rows, _AS_OF, path)
+        if (times == NO_TIME).any():
+            msg = f"{path}: column {_AS_OF!r} holds nulls"
+            raise RowsRefused(msg)
+        dates = times.view("datetime64[us]")
+    else:
+        msg = f"{path}: has no column {_AS_OF!r}: give the data's date by --as-of"
+        raise RowsRefused(msg)
+    keys = _keys(rows, key, path)
+    features = features_of(rows, release, path)
+    write_snapshot(out, key, keys, features, release.schema, dates)
+    return len(keys)
+
+
+def _keys(rows: pa.Table, key: str, path: Path) -> NDArray[np.int64] | NDArray[np.str_]:
+    column = rows[key]
+    kind = column.type
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    if column.null_count or not (text or pa.types.is_integer(kind)):
+        what = f"{column.null_count} nulls" if column.null_count else str(kind)
+        msg = f"{path}: key column {key!r} holds {what}; keys are whole numbers or texts"
+        raise RowsRefused(msg)
+    if text:
+        return np.array(column.to_pylist(), dtype=str)
+    keys: NDArray[np.int64] = column.cast(pa.int64()).to_numpy()
+    return keys
