@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import duckdb
 import ibis
 import ibis.expr.types as ir
 
@@ -41,26 +42,39 @@ def check(tables: Mapping[str, ir.Table], files: RawFiles | None = None) -> Qual
     With `files`, from which `read` took them, faults name file and row, else the table alone.
     """
     quality = Quality()
-    for name, relation in tables.items():
-        table = TABLES[name]
-        here = _Place(table, relation, files)
-        counted = _count(table, relation)
-        quality.rows[name] = rows = counted["rows"]
-        for known in table.values():
-            quality.faults += _values(here, known, counted)
-            quality.notes += _shares(here, known, counted)
-            if known.name in CRITICAL.get(name, ()):
-                present = 1 - counted[f"{known.name} missing"] / max(rows, 1)
-                enough = present >= _THERE * (1 - known.missing)
-                quality.there[f"{name}.{known.name}"] = enough
-        quality.faults += _repeated(here)
-        quality.faults += _too_many(here)
-        for parent in table.parents:
-            if parent.table in tables:
-                orphans = _orphans(here, parent, tables[parent.table])
-                (quality.notes if parent.tolerated else quality.faults).extend(orphans)
+    for name in tables:
+        try:
+            _check_table(name, tables, files, quality)
+        except duckdb.Error as error:
+            # A Parquet file is read only now, and may be damaged within.
+            paths = files.of_table[name] if files else ()
+            told = ", ".join(path.name for path in paths) or name
+            rule = f"is no readable file: {str(error).splitlines()[0]}"
+            quality.faults.append(Fault(told, rule))
     _check_critical(quality)
     return quality
+
+
+def _check_table(
+    name: str, tables: Mapping[str, ir.Table], files: RawFiles | None, quality: Quality
+) -> None:
+    table, relation = TABLES[name], tables[name]
+    here = _Place(table, relation, files)
+    counted = _count(table, relation)
+    quality.rows[name] = rows = counted["rows"]
+    for known in table.values():
+        quality.faults += _values(here, known, counted)
+        quality.notes += _shares(here, known, counted)
+        if known.name in CRITICAL.get(name, ()):
+            present = 1 - counted[f"{known.name} missing"] / max(rows, 1)
+            enough = present >= _THERE * (1 - known.missing)
+            quality.there[f"{name}.{known.name}"] = enough
+    quality.faults += _repeated(here)
+    quality.faults += _too_many(here)
+    for parent in table.parents:
+        if parent.table in tables:
+            orphans = _orphans(here, parent, tables[parent.table])
+            (quality.notes if parent.tolerated else quality.faults).extend(orphans)
 
 
 def _check_critical(quality: Quality) -> None:
@@ -107,7 +121,7 @@ def _broken(known: KnownColumn, column: ir.Column) -> Iterator[tuple[str, str, i
     inside = (column >= least) & (column <= greatest) & ~column.isnan()
     yield "range", f"is between {least:,g} and {greatest:,g}", column.notnull() & ~inside
     if known.whole:
-        yield "whole", "is a whole number", inside & (column != column.floor().cast("float64"))
+        yield "whole", "is a whole number", inside & (column % 1 != 0)
     if known.kind == "key":
         yield "key", "a key is there", column.isnull()
 

@@ -1,18 +1,23 @@
 """Damaged tables of Home Credit: each damage is told by its place, and nothing is written."""
 
 import csv
+import os
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
-from features.home_credit.build import TablesRefused, build, checked
+from features.home_credit.build import Built, TablesRefused, build, checked
 from features.home_credit.raw_files import Fault
 from features.home_credit.sample_files import write_sample
+from features.home_credit.tables import CRITICAL
+from stream.cli import app
 
 ROW = 3
 """The row that is damaged."""
@@ -234,3 +239,104 @@ def test_damaged_parquet_and_a_table_that_stands_twice_are_told(
     told(faults, "bureau.parquet", "holds numbers", "DAYS_CREDIT")
     told(faults, cut.name, "is no readable file")
     told(faults, "POS_CASH_balance", "stands twice")
+
+
+@pytest.mark.parametrize("emptied", [6, 7])
+def test_tables_are_refused_where_over_15_percent_of_critical_columns_are_empty(
+    folder: Path, emptied: int
+) -> None:
+    path = folder / "application_train.csv"
+    names = [n for n in CRITICAL["application"] if n != "SK_ID_CURR"][:emptied]
+    rows = rows_of(path)
+    for name in names:
+        at = rows[0].index(name)
+        for row in rows[1:]:
+            row[at] = ""
+    write(path, rows)
+
+    quality = checked(folder)
+
+    assert [note.column for note in quality.notes if "critical" in note.rule] == names
+    assert [fault.file for fault in quality.faults] == ["all tables"] * (emptied > 6)
+
+
+def test_latin_letters_in_a_text_are_told(folder: Path) -> None:
+    path = folder / "bureau.csv"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[ROW] = lines[ROW].replace(b"currency", "cürrency".encode("latin-1"))
+    path.write_bytes(b"".join(lines))
+
+    assert told(checked(folder).faults, path.name, "is UTF-8").row == ROW
+
+
+def test_new_parts_are_computed_and_the_rest_is_kept(folder: Path, tmp_path: Path) -> None:
+    out, whole = tmp_path / "features.parquet", tmp_path / "whole.parquet"
+    for name in ("bureau", "application_train"):
+        (folder / name).mkdir()
+        (folder / f"{name}.csv").rename(folder / name / "1.csv")
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    for path in folder.rglob("*.csv"):
+        os.utime(path, (moment.timestamp() - 60,) * 2)
+
+    def built(to: Path, since: datetime | None = None) -> Built:
+        return build(
+            folder,
+            to,
+            as_of=moment,
+            changed_since=since,
+            said=lambda _: None,
+            checked=lambda _: None,
+        )
+
+    built(out)
+    before = out.read_bytes()
+    assert built(out, moment).computed == 0
+    assert out.read_bytes() == before
+
+    form = rows_of(folder / "application_train" / "1.csv")
+    newcomer = list(form[1])
+    newcomer[form[0].index("SK_ID_CURR")] = "999999"
+    loans = rows_of(folder / "bureau" / "1.csv")
+    loan = list(loans[1])
+    loan[loans[0].index("SK_ID_BUREAU")] = "99999999"
+    write(folder / "application_train" / "2.csv", [form[0], newcomer])
+    write(folder / "bureau" / "2.csv", [loans[0], loan])
+
+    assert built(out, moment).computed == 2
+    built(whole)
+    assert out.read_bytes() == whole.read_bytes() != before
+    out.write_bytes(before)
+    os.utime(folder / "application_train" / "2.csv", (moment.timestamp() - 60,) * 2)
+    with pytest.raises(TablesRefused, match="lacks applicant 999999"):
+        built(out, moment)
+
+
+def test_the_commands_end_with_1(folder: Path, tmp_path: Path) -> None:
+    put(folder / "bureau.csv", "DAYS_CREDIT", "5")
+    out = tmp_path / "features.parquet"
+
+    for arguments in (["check", str(folder)], ["build", "--tables", str(folder), "-o", str(out)]):
+        assert CliRunner().invoke(app, ["features", *arguments]).exit_code == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("value", ["NaN", "inf", "-inf"])
+def test_what_is_no_finite_number_is_told(folder: Path, tmp_path: Path, value: str) -> None:
+    expected = {name: FILES[name][0] for name in FILES if name != "application_test"}
+    for name, column in expected.items():
+        put(folder / f"{name}.csv", column, value)
+
+    faults = refused(folder, tmp_path / "features.parquet")
+
+    for name, column in expected.items():
+        assert told(faults, f"{name}.csv", "is between", column).row == ROW
+
+
+def test_damage_within_a_parquet_file_is_told(folder: Path, tmp_path: Path) -> None:
+    path = folder / "bureau.parquet"
+    pq.write_table(as_parquet(folder / "bureau.csv"), path)
+    (folder / "bureau.csv").unlink()
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + b"\xff" * 4000 + content[4004:])
+
+    told(refused(folder, tmp_path / "features.parquet"), path.name, "is no readable file")
