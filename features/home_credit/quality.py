@@ -8,7 +8,7 @@ import duckdb
 import ibis
 import ibis.expr.types as ir
 
-from features.home_credit.raw_files import FILE, ROW, Fault, RawFiles
+from features.home_credit.raw_files import FILE, ROW, Fault, RawFiles, damaged
 from features.home_credit.tables import CRITICAL, TABLES, KnownColumn, Parent, RawTable
 from features.relational.expression import APPLICATION
 
@@ -42,33 +42,29 @@ def check(tables: Mapping[str, ir.Table], files: RawFiles | None = None) -> Qual
     With `files`, from which `read` took them, faults name file and row, else the table alone.
     """
     quality = Quality()
-    for name in tables:
-        try:
-            _check_table(name, tables, files, quality)
-        except duckdb.Error as error:
-            # A Parquet file is read only now, and may be damaged within.
-            paths = files.of_table[name] if files else ()
-            told = ", ".join(path.name for path in paths) or name
-            rule = f"is no readable file: {str(error).splitlines()[0]}"
-            quality.faults.append(Fault(told, rule))
+    try:
+        for name, relation in tables.items():
+            _check_table(quality, _Place(TABLES[name], relation, files), tables)
+    except duckdb.Error:
+        found = damaged(tables[APPLICATION].get_backend(), files) if files else []
+        if not found:
+            raise
+        quality.faults += found
     _check_critical(quality)
     return quality
 
 
-def _check_table(
-    name: str, tables: Mapping[str, ir.Table], files: RawFiles | None, quality: Quality
-) -> None:
-    table, relation = TABLES[name], tables[name]
-    here = _Place(table, relation, files)
-    counted = _count(table, relation)
-    quality.rows[name] = rows = counted["rows"]
+def _check_table(quality: Quality, here: "_Place", tables: Mapping[str, ir.Table]) -> None:
+    table = here.table
+    counted = _count(table, here.relation)
+    quality.rows[table.name] = rows = counted["rows"]
     for known in table.values():
         quality.faults += _values(here, known, counted)
         quality.notes += _shares(here, known, counted)
-        if known.name in CRITICAL.get(name, ()):
+        if known.name in CRITICAL.get(table.name, ()):
             present = 1 - counted[f"{known.name} missing"] / max(rows, 1)
             enough = present >= _THERE * (1 - known.missing)
-            quality.there[f"{name}.{known.name}"] = enough
+            quality.there[f"{table.name}.{known.name}"] = enough
     quality.faults += _repeated(here)
     quality.faults += _too_many(here)
     for parent in table.parents:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
@@ -93,23 +94,19 @@ def _parts(folder: Path, names: tuple[str, ...]) -> list[Path]:
 
 def read(engine: Any, files: RawFiles) -> tuple[dict[str, ir.Table], list[Fault]]:
     """
-    Read tables into an engine of DuckDB's: numbers as float64, texts as they are, ROW and FILE.
+    Read tables into DuckDB: numbers as float64, texts as they are, ROW and FILE.
 
-    A file that cannot be read whole gives faults, and its table is left out.
+    A file that cannot be read gives faults, and its table is left out. What a Parquet file holds is
+    read when it is asked for: see `damaged`.
     """
     tables: dict[str, ir.Table] = {}
     faults: list[Fault] = []
     places = {path: place for place, path in enumerate(files.all)}
     for name, paths in files.of_table.items():
-        parts = []
-        for path in paths:
-            columns, found = _header(path, TABLES[name])
-            if not found:
-                parts.append(_relation(engine, path, places[path], TABLES[name], columns, found))
-            faults += found
-        if len(parts) == len(paths) and not any(
-            fault.file in {p.name for p in paths} for fault in faults
-        ):
+        of_table = [fault for path in paths for fault in _load(engine, path, places[path], name)]
+        faults += of_table
+        if not of_table:
+            parts = [engine.table(_view(places[path])) for path in paths]
             tables[name] = ibis.union(*parts) if len(parts) > 1 else parts[0]
     return tables, faults
 
@@ -123,7 +120,7 @@ def _header(path: Path, table: RawTable) -> tuple[list[str], list[Fault]]:
         else:
             columns, faults = _csv_header(path)
     except (OSError, pa.ArrowException) as error:
-        return [], [Fault(path.name, f"is no readable file: {str(error).splitlines()[0]}")]
+        return [], [_unreadable(path, error)]
     return columns, faults or _names(path, columns, table)
 
 
@@ -183,34 +180,59 @@ def _types(path: Path, found: pa.Schema, table: RawTable) -> list[Fault]:
     return faults
 
 
-def _relation(
-    engine: Any, path: Path, place: int, table: RawTable, columns: list[str], faults: list[Fault]
-) -> ir.Table:
+def _load(engine: Any, path: Path, place: int, of: str) -> list[Fault]:
+    """Make a file known to the engine, and give what is wrong with it."""
+    table = TABLES[of]
+    columns, faults = _header(path, table)
+    if faults:
+        return faults
     types = {name: "VARCHAR" if table[name].kind == "text" else "DOUBLE" for name in columns}
     quoted = str(path).replace("'", "''")
-    name = f"file_{place}"
-    if path.suffix == ".parquet":
-        source, row = f"read_parquet('{quoted}', file_row_number = true)", "file_row_number + 1"
-    else:
-        listed = ", ".join(f"'{column}': '{kind}'" for column, kind in types.items())
-        engine.raw_sql(
-            f"CREATE OR REPLACE TABLE csv_{name} AS SELECT * FROM read_csv('{quoted}', "
-            f"columns = {{{listed}}}, auto_detect = false, header = true, delim = ',', "
-            "quote = '\"', escape = '\"', nullstr = '', store_rejects = true)"
-        )
-        faults += _rejects(engine, path)
-        source, row = f"csv_{name}", "rowid + 1"
+    source, row = f"read_parquet('{quoted}', file_row_number = true)", "file_row_number + 1"
+    if path.suffix == ".csv":
+        source, row = f"file_{place}", "rowid + 1"
+        try:
+            engine.raw_sql(f"CREATE TABLE {source} AS SELECT * FROM {_csv(quoted, types)}")
+        except duckdb.Error as error:
+            return [_unreadable(path, error)]
+        if rejected := _rejects(engine, path):
+            return rejected
     # The test part of the applications has no TARGET.
     casts = {name: f'CAST("{name}" AS {kind})' for name, kind in types.items()}
     values = ", ".join(f'{casts.get(name, "CAST(NULL AS DOUBLE)")} AS "{name}"' for name in table)
     engine.raw_sql(
-        f"CREATE OR REPLACE VIEW {name} AS SELECT {values}, CAST({row} AS BIGINT) AS {ROW}, "
+        f"CREATE VIEW {_view(place)} AS SELECT {values}, CAST({row} AS BIGINT) AS {ROW}, "
         f"CAST({place} AS BIGINT) AS {FILE} FROM {source}"
     )
-    relation: ir.Table = engine.table(name)
-    if not faults and relation.count().to_pyarrow().as_py() == 0:
-        faults.append(Fault(path.name, "holds no row"))
-    return relation
+    empty = engine.table(_view(place)).count().to_pyarrow().as_py() == 0
+    return [Fault(path.name, "holds no row")] if empty else []
+
+
+def damaged(engine: Any, files: RawFiles) -> list[Fault]:
+    """Read all files once more, whole and one by one, and name those that cannot be."""
+    faults = []
+    for place, path in enumerate(files.all):
+        try:
+            engine.raw_sql(f"SELECT max(COLUMNS(*)) FROM {_view(place)}").fetchall()
+        except duckdb.Error as error:
+            faults.append(_unreadable(path, error))
+    return faults
+
+
+def _unreadable(path: Path, error: Exception) -> Fault:
+    return Fault(path.name, f"is no readable file: {str(error).splitlines()[0]}")
+
+
+def _view(place: int) -> str:
+    return f"rows_{place}"
+
+
+def _csv(quoted: str, types: Mapping[str, str]) -> str:
+    listed = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
+    return (
+        f"read_csv('{quoted}', columns = {{{listed}}}, auto_detect = false, header = true, "
+        "delim = ',', quote = '\"', escape = '\"', nullstr = '', store_rejects = true)"
+    )
 
 
 def _rejects(engine: Any, path: Path) -> list[Fault]:

@@ -133,7 +133,8 @@ def test_served_decisions_equal_offline_ones_for_all_clients(
             "toString(outcome) AS outcome, toString(risk_band) AS risk_band FROM decisions"
         )
 
-    offline = pq.read_table(tmp_path / "offline.parquet").drop_columns("release")
+    # Their ages differ: the table is of 2005, a row computed from an event of its submission.
+    offline = pq.read_table(tmp_path / "offline.parquet").select(served.column_names)
     assert clients == 30_000
     ordered = [t.sort_by("application_id").to_pydict() for t in (served, offline)]
     assert ordered[0] == ordered[1]
