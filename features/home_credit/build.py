@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from features.home_credit.definition import EXPRESSIONS, KEY, SCHEMA
 from features.home_credit.quality import Quality, check
+from features.home_credit.raw_engine import is_address, tables_at
 from features.home_credit.raw_files import FILE, Fault, RawFiles, find, read
 from features.home_credit.tables import TABLES
 from features.relational.expression import APPLICATION
@@ -64,14 +65,27 @@ def opened(folder: Path) -> Iterator[tuple[Raw | None, list[Fault]]]:
             engine.disconnect()
 
 
-def checked(folder: Path) -> Quality:
-    """Check a folder's tables; the engine is not kept."""
-    with opened(folder) as (raw, faults):
-        return Quality(faults=faults) if raw is None else check(raw.tables, raw.files)
+@contextmanager
+def _source(
+    where: str | Path,
+) -> Iterator[tuple[Mapping[str, ir.Table], RawFiles | None, list[Fault]]]:
+    """Give the tables of a folder, with its files, or those at an engine's address."""
+    if is_address(str(where)):
+        with tables_at(str(where)) as (tables, faults):
+            yield tables, None, faults
+    else:
+        with opened(Path(where)) as (raw, faults):
+            yield (raw.tables, raw.files, faults) if raw else ({}, None, faults)
+
+
+def checked(where: str | Path) -> Quality:
+    """Check the tables of a folder, or at an engine's address; raises EngineUnavailable."""
+    with _source(where) as (tables, files, faults):
+        return Quality(faults=faults) if faults else check(tables, files)
 
 
 def build(
-    folder: Path,
+    where: str | Path,
     out: Path,
     *,
     as_of: datetime | None = None,
@@ -80,29 +94,35 @@ def build(
     checked: Callable[[Quality], None],
 ) -> Built:
     """
-    Check the tables of a folder, and write their feature table, whole or not at all.
+    Check tables and write their feature table, whole or not at all.
 
-    `as_of` is by default when the newest file was written. With `changed_since`, an applicant with
-    no row in a file written since then keeps the row that `out` has; the file's bytes are those of
-    a full build. `checked` is told what the check found. Raises TablesRefused, SnapshotRefused.
+    They are a folder's, or at the address of an engine, which then computes: for tables that
+    outgrow this machine. `as_of` is by default when a folder's newest file was written. With
+    `changed_since`, an applicant with no row in a file written since then keeps the row that `out`
+    has; the file's bytes are those of a full build. `checked` is told what the check found.
+    Raises TablesRefused, SnapshotRefused, EngineUnavailable.
     """
+    if is_address(str(where)) and (as_of is None or changed_since is not None):
+        rule = "tells neither a date nor what is new: give --as-of, and no --changed-since"
+        raise TablesRefused([Fault("an engine", rule)])
     said("reading")
-    with opened(folder) as (raw, faults):
-        if raw is None:
+    with _source(where) as (tables, files, faults):
+        if faults:
             checked(Quality(faults=faults))
             raise TablesRefused(faults)
         said("checking")
-        quality = check(raw.tables, raw.files)
+        quality = check(tables, files)
         checked(quality)
         if quality.faults:
             raise TablesRefused(quality.faults)
         said("computing")
-        as_of = as_of or raw.files.latest
-        if changed_since is None:
-            keys, matrix = computed(raw.tables)
+        if changed_since is None or files is None:
+            keys, matrix = computed(tables)
             anew = len(keys)
         else:
-            keys, matrix, anew = _refreshed(raw, out, changed_since)
+            keys, matrix, anew = _refreshed(Raw(tables, files), out, changed_since)
+        as_of = as_of or (files.latest if files else None)
+        assert as_of is not None
         said("writing")
         write_snapshot(out, KEY, keys, matrix, SCHEMA, as_of)
     return Built(len(keys), anew, as_of)

@@ -185,10 +185,12 @@ def _too_many(here: _Place) -> Iterator[Fault]:
 
 
 def _orphans(here: _Place, parent: Parent, of: ir.Table) -> Iterator[Fault]:
-    key = parent.key
+    key, rule = parent.key, f"{parent.key} stands in {parent.table}"
     without = here.relation.anti_join(of, key)
     count = int(without.count().to_pyarrow().as_py())
-    if count:
+    if count and here.files is None:
+        yield Fault(here.table.name, rule, key, count=count)
+    elif count:
         first = without.order_by(FILE, ROW).limit(1).to_pyarrow().to_pylist()[0]
         broken = (here.relation[FILE] == first[FILE]) & (here.relation[ROW] == first[ROW])
-        yield here.fault(broken, f"{key} stands in {parent.table}", key, count)
+        yield here.fault(broken, rule, key, count)

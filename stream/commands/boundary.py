@@ -45,7 +45,12 @@ def errors() -> Iterator[None]:
         module, name = type(error).__module__.split(".")[0], type(error).__name__
         if name == "SettingsInvalid":
             fail(str(error), BAD_SETTINGS)
-        if name in ("StoreUnavailable", "BrokerUnavailable", "KafkaUnavailable"):
+        if name in (
+            "StoreUnavailable",
+            "BrokerUnavailable",
+            "KafkaUnavailable",
+            "EngineUnavailable",
+        ):
             fail(str(error), UNREACHABLE)
         if module in ("stream", "models", "features", "scoring", "sinks", "monitoring"):
             fail(str(error), 1)

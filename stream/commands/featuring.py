@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from features.home_credit.quality import Quality
 
 Tables = Annotated[Path, typer.Option(help="The folder of the seven tables, CSV or Parquet.")]
+Source = Annotated[
+    str,
+    typer.Option(
+        help="The folder of the seven tables, CSV or Parquet, or the address of an engine that has "
+        "them: clickhouse://user:password@host:8123/database."
+    ),
+]
 _MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
 
@@ -47,7 +54,7 @@ def sample(
 
 
 def build(
-    tables: Tables,
+    tables: Source,
     out: Annotated[Path, typer.Option("-o", "--out", help="A Parquet file.")],
     as_of: Annotated[
         datetime | None,
@@ -102,24 +109,28 @@ def create(
 
 
 def check(
-    what: Annotated[Path, typer.Argument(help="A folder of raw tables, or a feature table.")],
+    what: Annotated[
+        str,
+        typer.Argument(help="A folder of raw tables, an engine's address, or a feature table."),
+    ],
     definition: Annotated[str, typer.Option(help="Of the feature table.")] = "home_credit",
     *,
     as_json: Json = False,
 ) -> None:
     """Check raw tables, or a feature table against its definition; 1 where there are faults."""
     with errors():
-        good = _check_tables(what, as_json) if what.is_dir() else _check_file(what, definition)
+        raw = "://" in what or Path(what).is_dir()
+        good = _check_tables(what, as_json) if raw else _check_file(Path(what), definition)
     if not good:
         raise typer.Exit(1)
 
 
-def _check_tables(folder: Path, as_json: bool) -> bool:
+def _check_tables(where: str, as_json: bool) -> bool:
     from features.home_credit.build import checked
 
     with _steps() as said:
         said("checking")
-        quality = checked(folder)
+        quality = checked(where)
     if as_json:
         typer.echo(json.dumps(asdict(quality)))
     else:

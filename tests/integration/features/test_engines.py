@@ -1,56 +1,99 @@
 """The declared features on ClickHouse's engine: the bits that DuckDB gives."""
 
-import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
-import ibis
-import numpy as np
-import pyarrow as pa
-import pyarrow.ipc
-import pyarrow.parquet
+import clickhouse_connect
+import ibis.expr.types as ir
+import pytest
 
-from features.home_credit.build import computed, opened
-from features.home_credit.definition import EXPRESSIONS, KEY
+from features.home_credit.build import TablesRefused, build, checked, opened
+from features.home_credit.raw_engine import EngineUnavailable
+from features.home_credit.raw_files import FILE, ROW
 from features.home_credit.sample_files import write_sample
-from features.relational.in_engine import query
-from features.relational.in_memory import finished
+from tests.clickhouse import Server
 
-# A process of its own: chDB has one engine a process, and other tests have theirs.
-ASK = """
-import sys
-from pathlib import Path
-from chdb.session import Session
-folder, sql, out = map(Path, sys.argv[1:])
-session = Session()
-session.query("CREATE DATABASE tables")
-session.query("USE tables")
-for file in sorted(folder.glob("*.parquet")):
-    session.query(f"CREATE VIEW {file.stem} AS SELECT * FROM file('{file}', Parquet)")
-out.write_bytes(session.query(sql.read_text(), "Arrow").bytes())
-"""
+AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
+DATABASE = "home_credit"
 
 
-def test_clickhouse_and_duckdb_agree_bit_for_bit(tmp_path: Path) -> None:
-    write_sample(tmp_path / "raw", 300, 5, "parquet")
-    folder = tmp_path / "parquet"
-    folder.mkdir()
-    with opened(tmp_path / "raw") as (raw, faults):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("look_alike") / "tables"
+    write_sample(folder, 300, 5, "parquet")
+    return folder
+
+
+@pytest.fixture
+def address(folder: Path, clickhouse_server: Server) -> Iterator[str]:
+    """The look-alike tables in a database of a server, as somebody may have loaded them."""
+    host = clickhouse_server.url.removeprefix("http://")
+    login = f"{quote(clickhouse_server.user)}:{quote(clickhouse_server.password)}"
+    client = clickhouse_connect.get_client(
+        dsn=clickhouse_server.url,
+        username=clickhouse_server.user,
+        password=clickhouse_server.password,
+        autogenerate_session_id=False,
+    )
+    client.command(f"CREATE DATABASE {DATABASE}")
+    with opened(folder) as (raw, faults):
         assert raw is not None, faults
-        keys, matrix = computed(raw.tables)
         for name, table in raw.tables.items():
-            pa.parquet.write_table(table.to_pyarrow(), folder / f"{name}.parquet")
-        unbound = {
-            name: ibis.table(table.schema(), name=name) for name, table in raw.tables.items()
-        }
-    asked = query(EXPRESSIONS, unbound, KEY).order_by(KEY)
-    (tmp_path / "asked.sql").write_text(str(ibis.to_sql(asked, dialect="clickhouse")))
+            _load(client, f"{DATABASE}.{name}", table.drop(ROW, FILE))
+    yield f"clickhouse://{login}@{host}/{DATABASE}"
+    client.command(f"DROP DATABASE {DATABASE}")
+    client.close()
 
-    arguments = [str(folder), str(tmp_path / "asked.sql"), str(tmp_path / "found.arrow")]
-    subprocess.run([sys.executable, "-c", ASK, *arguments], check=True, timeout=120)
 
-    found = pa.ipc.open_file(tmp_path / "found.arrow").read_all()
-    values = finished([found[name].to_numpy() for name in EXPRESSIONS])
-    assert found[KEY].to_numpy().astype(np.int64).tolist() == keys.tolist()
-    differing = (values.view(np.uint32) != matrix.view(np.uint32)).any(axis=0)
-    assert not differing.any(), [list(EXPRESSIONS)[at] for at in np.flatnonzero(differing)]
+def _load(client: clickhouse_connect.driver.Client, name: str, table: ir.Table) -> None:
+    kinds = {
+        column: "Nullable(String)" if kind.is_string() else "Nullable(Float64)"
+        for column, kind in table.schema().items()
+    }
+    columns = ", ".join(f"{column} {kind}" for column, kind in kinds.items())
+    client.command(f"CREATE TABLE {name} ({columns}) ENGINE = MergeTree ORDER BY tuple()")
+    client.insert_arrow(name, table.to_pyarrow())
+
+
+def built(where: str | Path, out: Path) -> bytes:
+    build(where, out, as_of=AS_OF, said=lambda _: None, checked=lambda _: None)
+    return out.read_bytes()
+
+
+def test_clickhouse_builds_the_same_file_to_the_byte(
+    folder: Path, address: str, tmp_path: Path
+) -> None:
+    assert built(address, tmp_path / "there.parquet") == built(folder, tmp_path / "here.parquet")
+
+
+def test_faults_at_an_engine_are_told_by_table_and_column(
+    address: str, clickhouse_server: Server
+) -> None:
+    with closing(clickhouse_server.open(DATABASE)) as store:
+        store.command("INSERT INTO bureau SELECT * FROM bureau LIMIT 1")
+        store.command("ALTER TABLE POS_CASH_balance DROP COLUMN SK_DPD")
+
+    (missing,) = checked(address).faults
+    assert (missing.file, missing.column, missing.rule) == (
+        "POS_CASH_balance",
+        "SK_DPD",
+        "a column is missing",
+    )
+
+    with closing(clickhouse_server.open(DATABASE)) as store:
+        store.command("ALTER TABLE POS_CASH_balance ADD COLUMN SK_DPD Nullable(Float64)")
+    (repeated,) = checked(address).faults
+    assert (repeated.file, repeated.column) == ("bureau", "SK_ID_BUREAU")
+
+
+def test_an_engine_needs_a_date_and_an_address_that_answers(tmp_path: Path) -> None:
+    nowhere = "clickhouse://me:secret@127.0.0.1:1/home_credit"
+    with pytest.raises(TablesRefused, match="give --as-of"):
+        build(nowhere, tmp_path / "o", said=lambda _: None, checked=lambda _: None)
+
+    with pytest.raises(EngineUnavailable, match=r"clickhouse://127\.0\.0\.1/home_credit") as error:
+        checked(nowhere)
+    assert "secret" not in str(error.value)
