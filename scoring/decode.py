@@ -1,17 +1,25 @@
 """Bytes of a poll to applications, or to the reason why one can never be decided."""
 
-import json
 import re
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NoReturn
+from typing import Literal, NoReturn
 
 import msgspec
 
-from features.definition import Attribute, FeatureDefinition
+from features.definition import FeatureDefinition
 from scoring.application import Application, application_type
+from scoring.document import (
+    count_unknown,
+    depth_of,
+    pairs_of,
+    repeated_key,
+    shortened,
+    shown,
+    tree_of,
+    value_at,
+)
 from scoring.envelope import Envelope, SourceInvalid, read_envelope
 from scoring.poll import Headers, Poll
 
@@ -19,11 +27,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MESSAGE = re.compile(r"^(?P<rule>.*?)(?: - at `(?P<path>\$.*)`)?$", re.DOTALL)
 _MISSING_FIELD = re.compile(r"^Object missing required field `(?P<field>.*)`$")
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
-_SHOWN = 120
-# The last text may not end.
-_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?$)', re.DOTALL)
-_NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 
 Code = Literal[
     "malformed", "invalid", "duplicate_key", "too_large", "too_deep", "timestamp", "tombstone"
@@ -37,11 +40,6 @@ CODES: tuple[Code, ...] = (
     "timestamp",
     "tombstone",
 )
-
-
-_Tree = Mapping[str, Any]
-"""The names that a contract knows, each with the tree of those within it."""
-_NOTHING: _Tree = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +100,8 @@ class ApplicationDecoder:
         self._decode = msgspec.json.Decoder(application_type(definition)).decode
         self._limits = limits
         self._known = {
-            **dict.fromkeys(Application.__struct_fields__, _NOTHING),
-            "attributes": _tree(definition.attributes),
+            **{name: {} for name in Application.__struct_fields__},
+            "attributes": tree_of(definition.attributes),
         }
         self._flat = not any(attribute.fields for attribute in definition.attributes)
         self._required = sum(attribute.required for attribute in definition.attributes)
@@ -131,7 +129,7 @@ class ApplicationDecoder:
                 submitted_us = self._submitted(application, produced_ms)
                 envelope = _envelope(headers, poll.topic)
             except _Refused as refused:
-                path = _shortened(refused.path)  # it may hold a key of the document's own length
+                path = shortened(refused.path)  # it may hold a key of the document's own length
                 decoded.rejections.append(
                     Rejection(position, refused.code, path, refused.value, refused.rule)
                 )
@@ -156,7 +154,7 @@ class ApplicationDecoder:
             raise _Refused("tombstone", "$", "null", rule)
         if len(value) > self._limits.bytes:
             rule = f"a document has at most {self._limits.bytes} bytes; this has {len(value)}"
-            raise _Refused("too_large", "$", _shown(value[:_SHOWN]), rule)
+            raise _Refused("too_large", "$", shown(value), rule)
         # Without escapes, quotes stand around keys and texts alone. As many of them as the fields
         # that were found need: no key stands twice and none is unknown.
         quotes = -1 if b"\\" in value else value.count(b'"')
@@ -192,13 +190,10 @@ class ApplicationDecoder:
         return 2 * (keys + texts)
 
     def _check_depth(self, value: bytes) -> None:
-        depth = deepest = 0
-        for byte in _TEXT.sub(b"", value).translate(None, _NO_BRACKETS):
-            depth += 1 if byte in b"{[" else -1
-            deepest = max(deepest, depth)
+        deepest = depth_of(value)
         if deepest > self._limits.depth:
             rule = f"a document is at most {self._limits.depth} levels deep; this is {deepest}"
-            raise _Refused("too_deep", "$", _shown(value), rule)
+            raise _Refused("too_deep", "$", shown(value), rule)
 
     def _refuse_invalid(self, value: bytes, message: str) -> NoReturn:
         # The decoder stops at the first fault of meaning; what follows may be no JSON at all.
@@ -213,20 +208,19 @@ class ApplicationDecoder:
         if missing is not None:
             path = f"{path}.{missing['field']}"
             raise _Refused("invalid", path, "", "a required field is missing") from None
-        raise _Refused("invalid", path, _value_at(document, path), rule) from None
+        raise _Refused("invalid", path, value_at(document, path), rule) from None
 
     def _unknown_fields(self, value: bytes) -> int:
         """Count fields that no contract knows; refuse a key that stands twice."""
         try:
-            document = _PAIRS.decode(value.decode())
+            document = pairs_of(value)
         except ValueError as error:  # in a field that nobody knows: skipped until now
             raise _malformed(value, error) from None
-        unknown = _unknown(document, self._known)
-        repeated = _repeated(document, "$")
+        repeated = repeated_key(document)
         if repeated is not None:
-            path, shown = repeated
-            raise _Refused("duplicate_key", path, shown, "a key stands once in an object")
-        return unknown
+            path, found = repeated
+            raise _Refused("duplicate_key", path, found, "a key stands once in an object")
+        return count_unknown(document, self._known)
 
     def _submitted(self, application: Application, produced_ms: int) -> int:
         submitted_us = (application.submitted_at - _EPOCH) // _MICROSECOND
@@ -238,30 +232,6 @@ class ApplicationDecoder:
             f"the record's own time"
         )
         raise _Refused("timestamp", "$.submitted_at", application.submitted_at.isoformat(), rule)
-
-
-class _Object(list[tuple[str, Any]]):
-    """A JSON object as its pairs in order, repeated keys and all."""
-
-
-# Numbers stay text: only keys matter here, and Python refuses integers of many digits.
-_PAIRS = json.JSONDecoder(object_pairs_hook=_Object, parse_int=str, parse_float=str)
-
-
-def _tree(attributes: Sequence[Attribute]) -> _Tree:
-    return {attribute.name: _tree(attribute.fields) for attribute in attributes}
-
-
-def _unknown(node: object, known: _Tree) -> int:
-    """Count fields of an object, or of each object in a list, that no contract knows."""
-    if isinstance(node, dict):
-        inner = [(node[name], within) for name, within in known.items() if within and name in node]
-        return len(node.keys() - known) + sum(_unknown(one, within) for one, within in inner)
-    if isinstance(node, _Object):
-        inner = [(value, known[name]) for name, value in node if known.get(name)]
-        unknown = sum(name not in known for name, _ in node)
-        return unknown + sum(_unknown(one, within) for one, within in inner)
-    return sum(_unknown(one, known) for one in node) if isinstance(node, list) else 0
 
 
 def _texts(attributes: msgspec.Struct) -> int:
@@ -276,52 +246,13 @@ def _texts(attributes: msgspec.Struct) -> int:
     return count
 
 
-def _repeated(node: object, path: str) -> tuple[str, str] | None:
-    """Find the first key that stands twice in an object: its path and last value."""
-    children: list[tuple[str, Any]] = []
-    if isinstance(node, _Object):
-        seen: set[str] = set()
-        for key, value in node:
-            if key in seen:
-                return f"{path}.{key}", _shown(value)
-            seen.add(key)
-        children = [(f"{path}.{key}", value) for key, value in node]
-    elif isinstance(node, list):
-        children = [(f"{path}[{index}]", value) for index, value in enumerate(node)]
-    for inner_path, value in children:
-        found = _repeated(value, inner_path)
-        if found is not None:
-            return found
-    return None
-
-
 def _envelope(headers: Headers, topic: str) -> Envelope:
     try:
         return read_envelope(headers, topic)
     except SourceInvalid as invalid:
-        shown = _shown(invalid.shown)
-        raise _Refused("invalid", "header ce_source", shown, invalid.rule) from None
+        found = shown(invalid.shown)
+        raise _Refused("invalid", "header ce_source", found, invalid.rule) from None
 
 
 def _malformed(value: bytes, error: Exception) -> _Refused:
-    return _Refused("malformed", "$", _shown(value), f"not JSON in UTF-8: {error}")
-
-
-def _value_at(node: object, path: str) -> str:
-    for name, index in _STEP.findall(path):
-        if isinstance(node, list) and index:
-            node = node[int(index)]
-        elif isinstance(node, dict) and name in node:
-            node = node[name]
-        else:
-            return ""
-    return _shown(node)
-
-
-def _shown(value: object) -> str:
-    shown = value.decode(errors="backslashreplace") if isinstance(value, bytes) else repr(value)
-    return _shortened(shown)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    return _Refused("malformed", "$", shown(value), f"not JSON in UTF-8: {error}")

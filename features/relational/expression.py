@@ -10,7 +10,7 @@ one IEEE operation after the other.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 APPLICATION = "application"
@@ -24,23 +24,29 @@ class ExpressionInvalid(Exception):
     """An expression means nothing; says which and why."""
 
 
+@dataclass(frozen=True)
 class Expression:
-    """What all expressions can do: be combined, and say their table, bounds and words."""
+    """What all expressions can do: be combined, and say their table, parts, bounds and formula."""
 
     @property
     def table(self) -> str:
         """The table of whose rows it has a value each."""
-        raise NotImplementedError
+        return self.inner[0].table
 
     @property
     def inner(self) -> tuple["Expression", ...]:
         """The expressions that it is made of."""
-        raise NotImplementedError
+        values = [getattr(self, field.name) for field in fields(self)]
+        parts = [part for value in values for part in (value if type(value) is tuple else [value])]
+        return tuple(part for part in parts if isinstance(part, Expression))
 
     @property
     def bounds(self) -> Bounds:
         """Least and greatest value; infinite where nothing bounds it."""
-        raise NotImplementedError
+        return self._bounds()
+
+    def _bounds(self) -> Bounds:
+        return self.inner[0].bounds
 
     def __sub__(self, other: "Expression") -> "Difference":
         return Difference(self, other)
@@ -55,7 +61,17 @@ class Expression:
         return Above(self, bound)
 
 
-@dataclass(frozen=True, slots=True)
+class _OfOneRow(Expression):
+    """Computed from several values of a row, which is of one table."""
+
+    def __post_init__(self) -> None:
+        tables = {inner.table for inner in self.inner}
+        if len(tables) != 1:
+            msg = f"{self}: it mixes rows of {', '.join(sorted(tables))}"
+            raise ExpressionInvalid(msg)
+
+
+@dataclass(frozen=True)
 class Column(Expression):
     """A column as it is; `categories` where it holds texts, of which others are all alike."""
 
@@ -66,16 +82,9 @@ class Column(Expression):
     categories: tuple[str, ...] | None = None
 
     @property
-    def table(self) -> str:  # noqa: D102 - as Expression's, here and below
+    def table(self) -> str:
+        """The table that it is of."""
         return self.of
-
-    @property
-    def inner(self) -> tuple[Expression, ...]:  # noqa: D102
-        return ()
-
-    @property
-    def bounds(self) -> Bounds:  # noqa: D102
-        return self.least, self.greatest
 
     def unless(self, marker: float) -> "Unless":
         """Give the column without a value that means missing."""
@@ -85,34 +94,25 @@ class Column(Expression):
         """Give 1 where the text is this category, else 0, also where it is missing."""
         return Equals(self, category)
 
+    def _bounds(self) -> Bounds:
+        return self.least, self.greatest
+
     def __str__(self) -> str:
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Unless(Expression):
     """Missing where the column holds `marker`."""
 
     column: Column
     marker: float
 
-    @property
-    def table(self) -> str:  # noqa: D102
-        return self.column.table
-
-    @property
-    def inner(self) -> tuple[Expression, ...]:  # noqa: D102
-        return (self.column,)
-
-    @property
-    def bounds(self) -> Bounds:  # noqa: D102
-        return self.column.bounds
-
     def __str__(self) -> str:
         return f"{self.column} (missing where {self.marker:g})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Equals(Expression):
     """1 where a text column holds `category`, else 0; never missing."""
 
@@ -130,62 +130,35 @@ class Equals(Expression):
         assert self.column.categories is not None
         return self.column.categories.index(self.category)
 
-    @property
-    def table(self) -> str:  # noqa: D102
-        return self.column.table
-
-    @property
-    def inner(self) -> tuple[Expression, ...]:  # noqa: D102
-        return (self.column,)
-
-    @property
-    def bounds(self) -> Bounds:  # noqa: D102
+    def _bounds(self) -> Bounds:
         return 0.0, 1.0
 
     def __str__(self) -> str:
         return f"{self.column} = '{self.category}'"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Above(Expression):
     """1 where a value is above `bound`, else 0."""
 
     value: Expression
     bound: float
 
-    @property
-    def table(self) -> str:  # noqa: D102
-        return self.value.table
-
-    @property
-    def inner(self) -> tuple[Expression, ...]:  # noqa: D102
-        return (self.value,)
-
-    @property
-    def bounds(self) -> Bounds:  # noqa: D102
+    def _bounds(self) -> Bounds:
         return 0.0, 1.0
 
     def __str__(self) -> str:
         return f"{self.value} > {self.bound:g}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plus(Expression):
     """A value and a constant."""
 
     value: Expression
     constant: float
 
-    @property
-    def table(self) -> str:  # noqa: D102
-        return self.value.table
-
-    @property
-    def inner(self) -> tuple[Expression, ...]:  # noqa: D102
-        return (self.value,)
-
-    @property
-    def bounds(self) -> Bounds:  # noqa: D102
+    def _bounds(self) -> Bounds:
         low, high = self.value.bounds
         return low + self.constant, high + self.constant
 
@@ -193,26 +166,14 @@ class Plus(Expression):
         return f"({self.value} + {self.constant:g})"
 
 
-@dataclass(frozen=True, slots=True)
-class Difference(Expression):
+@dataclass(frozen=True)
+class Difference(_OfOneRow):
     """One value less another of the same row."""
 
     value: Expression
     less: Expression
 
-    def __post_init__(self) -> None:
-        _check_same_table(self)
-
-    @property
-    def table(self) -> str:  # noqa: D102
-        return self.value.table
-
-    @property
-    def inner(self) -> tuple[Expression, ...]:  # noqa: D102
-        return self.value, self.less
-
-    @property
-    def bounds(self) -> Bounds:  # noqa: D102
+    def _bounds(self) -> Bounds:
         (low, high), (less_low, less_high) = self.value.bounds, self.less.bounds
         return low - less_high, high - less_low
 
@@ -220,26 +181,14 @@ class Difference(Expression):
         return f"({self.value} - {self.less})"
 
 
-@dataclass(frozen=True, slots=True)
-class Quotient(Expression):
+@dataclass(frozen=True)
+class Quotient(_OfOneRow):
     """One value over another of the same row; missing where that is zero."""
 
     value: Expression
     over: Expression
 
-    def __post_init__(self) -> None:
-        _check_same_table(self)
-
-    @property
-    def table(self) -> str:  # noqa: D102
-        return self.value.table
-
-    @property
-    def inner(self) -> tuple[Expression, ...]:  # noqa: D102
-        return self.value, self.over
-
-    @property
-    def bounds(self) -> Bounds:  # noqa: D102
+    def _bounds(self) -> Bounds:
         low, high = self.over.bounds
         if low <= 0:
             return -math.inf, math.inf
@@ -250,26 +199,14 @@ class Quotient(Expression):
         return f"{self.value} / {self.over}"
 
 
-@dataclass(frozen=True, slots=True)
-class Across(Expression):
+@dataclass(frozen=True)
+class Across(_OfOneRow):
     """Least, greatest, sum or mean of several values of a row, of those that are not missing."""
 
     how: AcrossHow
     values: tuple[Expression, ...]
 
-    def __post_init__(self) -> None:
-        _check_same_table(self)
-
-    @property
-    def table(self) -> str:  # noqa: D102
-        return self.values[0].table
-
-    @property
-    def inner(self) -> tuple[Expression, ...]:  # noqa: D102
-        return self.values
-
-    @property
-    def bounds(self) -> Bounds:  # noqa: D102
+    def _bounds(self) -> Bounds:
         lows, highs = zip(*(value.bounds for value in self.values), strict=True)
         if self.how == "sum":
             return sum(min(low, 0.0) for low in lows), sum(max(high, 0.0) for high in highs)
@@ -279,7 +216,7 @@ class Across(Expression):
         return f"{self.how} of {', '.join(map(str, self.values))}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Aggregate(Expression):
     """
     An applicant's rows of a history table to one value: of those that are not missing.
@@ -308,15 +245,11 @@ class Aggregate(Expression):
                 raise ExpressionInvalid(msg)
 
     @property
-    def table(self) -> str:  # noqa: D102
+    def table(self) -> str:
+        """An applicant's own."""
         return APPLICATION
 
-    @property
-    def inner(self) -> tuple[Expression, ...]:  # noqa: D102
-        return (self.value,)
-
-    @property
-    def bounds(self) -> Bounds:  # noqa: D102
+    def _bounds(self) -> Bounds:
         low, high = self.value.bounds
         if self.how in {"count", "nunique"}:
             return 0.0, float(self.rows)
@@ -335,10 +268,3 @@ def walk(expression: Expression) -> Iterator[Expression]:
     for inner in expression.inner:
         yield from walk(inner)
     yield expression
-
-
-def _check_same_table(expression: Expression) -> None:
-    tables = {inner.table for inner in expression.inner}
-    if len(tables) != 1:
-        msg = f"{expression}: it mixes rows of {', '.join(sorted(tables))}"
-        raise ExpressionInvalid(msg)
