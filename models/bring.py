@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -10,6 +9,7 @@ from features.catalogue import BY_NAME
 from features.schema import Feature, FeatureSchema, SchemaInvalid
 from models.policies import policy_text
 from models.release import FORMAT, Manifest, ReleaseRefused, write_release
+from models.rows import RowsRefused, named_features
 from models.self_check import CheckFailed, in_a_process_of_its_own
 from scoring.booster import feature_names_of
 from scoring.errors import InvalidPolicy, ModelRefused, SchemaMismatch
@@ -65,18 +65,11 @@ def make_release(model: Path, reference: Path, policy: Path | None, out: Path) -
         raise ReleaseRefused(out, model.name, f"no LightGBM text model: {error}") from None
     try:
         rows = pq.ParquetFile(reference).read()
-    except (pa.ArrowException, OSError) as error:
+        features = named_features(rows, schema.names, reference)
+    except (RowsRefused, pa.ArrowException, OSError) as error:
         raise ReleaseRefused(out, reference.name, str(error)) from None
-    unclear = [name for name in schema.names if rows.column_names.count(name) != 1]
-    if unclear:
-        reason = f"columns are missing or stand twice: {', '.join(unclear)}"
-        raise ReleaseRefused(out, reference.name, reason)
-    features = np.empty((rows.num_rows, len(schema.names)), dtype=np.float32)
-    for index, name in enumerate(schema.names):
-        try:
-            features[:, index] = rows[name].cast(pa.float64()).to_numpy()
-        except pa.ArrowException as error:
-            raise ReleaseRefused(out, reference.name, f"column {name!r}: {error}") from None
+    if not len(features):
+        raise ReleaseRefused(out, reference.name, "holds no rows; a release has one at least")
     manifest = Manifest(format=FORMAT, definition=BY_NAME, files={})
     try:
         return write_release(out, text, schema, policy_words, features, manifest)

@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 
 from features.snapshot import write_snapshot
 from models.release import Release
-from models.score_file import RowsRefused, features_of, microseconds, read_rows
+from models.rows import AS_OF, RowsRefused, features_of, microseconds, read_rows
 from scoring.decision import NO_TIME
-
-_AS_OF = "as_of"
 
 
 def write_feature_table(
@@ -29,14 +27,14 @@ def write_feature_table(
     dates: datetime | NDArray[np.datetime64]
     if as_of is not None:
         dates = as_of
-    elif _AS_OF in rows.column_names:
-        times = microseconds(rows, _AS_OF, path)
+    elif AS_OF in rows.column_names:
+        times = microseconds(rows, AS_OF, path)
         if (times == NO_TIME).any():
-            msg = f"{path}: column {_AS_OF!r} holds nulls"
+            msg = f"{path}: column {AS_OF!r} holds nulls"
             raise RowsRefused(msg)
         dates = times.view("datetime64[us]")
     else:
-        msg = f"{path}: has no column {_AS_OF!r}: give the data's date by --as-of"
+        msg = f"{path}: has no column {AS_OF!r}: give the data's date by --as-of"
         raise RowsRefused(msg)
     keys = _keys(rows, key, path)
     features = features_of(rows, release, path)

@@ -25,7 +25,13 @@ class Listed:
 
 
 def list_releases(folder: Path) -> list[Listed]:
-    """Give the releases of a folder, by id; digests are checked, models are not loaded."""
+    """
+    Give the releases of a folder, by id; digests are checked, models are not loaded.
+
+    Raises ReleaseRefused where there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ReleaseRefused(folder, MANIFEST, "there is no such folder")
     found = []
     for entry in sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST}")):
         try:

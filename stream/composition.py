@@ -30,7 +30,7 @@ def release_folder(path: Path, name: str | None = None) -> Path:
         return path if name in (None, path.name) else path.parent / str(name)
     if name is not None:
         return path / name
-    found = sorted(entry.parent for entry in path.glob(f"*/{MANIFEST}"))
+    found = sorted(entry.parent for entry in path.glob(f"[!.]*/{MANIFEST}"))
     if len(found) == 1:
         return found[0]
     names = ", ".join(entry.name for entry in found) or "none"

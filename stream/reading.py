@@ -111,14 +111,14 @@ def print_decision(stored: dict[str, Any], release: Release) -> None:
         lines.append(f"{probability}   {stored['score']} points   risk {stored['risk_band']}")
     lines += [
         f"{reason['contribution']:+.4f}  {release.policy.text_of(reason['code'])} "
-        f"({reason['code']}, {reason['feature']})"
+        f"({', '.join(filter(None, (reason['code'], reason['feature'])))})"
         for reason in stored["reasons"]
     ]
     origin = "/".join(str(stored[f"origin_{part}"]) for part in ("topic", "partition", "offset"))
     lines += [
         f"event {stored['event_id']} of {stored['source']}, {origin}",
         f"submitted {stored['submitted_at']}, decided {stored['decided_at']}",
-        f"features {stored['feature_source']}, as of {stored['features_as_of']}{_age(stored)}",
+        f"features {stored['feature_source']}{_as_of(stored)}",
         f"release {stored['release']}",
     ]
     for line in lines:
@@ -139,9 +139,10 @@ def print_decision(stored: dict[str, Any], release: Release) -> None:
     console.print(table)
 
 
-def _age(stored: dict[str, Any]) -> str:
-    age = stored["features_age_s"]
-    said = "" if age is None else f", {age / 86_400:.1f} days old"
+def _as_of(stored: dict[str, Any]) -> str:
+    as_of, age = stored["features_as_of"], stored["features_age_s"]
+    said = "" if as_of is None else f", as of {as_of}"
+    said += "" if age is None else f", {age / 86_400:.1f} days old"
     return said + (", stale" if stored["features_stale"] else "")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from models.prepared import KEY, ExampleMissing, Prepared
-from models.score_file import RowsRefused, read_rows
+from models.rows import RowsRefused, read_rows
 from stream.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings
 from stream.simulate import Applicant, Sent, Simulator, cloud_event, send_all, send_at_rate

@@ -51,7 +51,8 @@ def release_list(
     """List the releases of a folder."""
     from models.registry import list_releases
 
-    found = list_releases(folder)
+    with errors():
+        found = list_releases(folder)
     if as_json:
         typer.echo(json.dumps([{"release": one.id, "refused": one.refused} for one in found]))
         return
@@ -65,17 +66,19 @@ def release_list(
 def release_show(folder: Path, *, as_json: Json = False) -> None:
     """Show a release after its self-check."""
     from models.release import load_release
+    from stream.composition import release_folder
 
     with errors():
-        _show_release(load_release(folder), as_json=as_json)
+        _show_release(load_release(release_folder(folder)), as_json=as_json)
 
 
 def release_check(folder: Path) -> None:
     """Check every file's digest, and that the model scores its reference rows as when made."""
     from models.release import load_release
+    from stream.composition import release_folder
 
     with errors():
-        release = load_release(folder)
+        release = load_release(release_folder(folder))
         rows = len(release.reference.features)
         typer.echo(f"release {release.id} is sound: {rows} reference rows score bit for bit")
         typer.echo(f"  reasons are computed by {release.scorer.explained_by}")

@@ -15,7 +15,7 @@ from features.table import TableInvalid
 from models.bring import create_release
 from models.feature_table import write_feature_table
 from models.release import Release, load_release
-from models.score_file import RowsRefused
+from models.rows import RowsRefused
 
 FEATURES = np.random.default_rng(3).normal(size=(200, 2)).astype(np.float32)
 AS_OF = datetime(2026, 1, 2, tzinfo=UTC)

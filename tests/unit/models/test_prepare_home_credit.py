@@ -18,7 +18,8 @@ from models.policies import policy_text
 from models.prepare_home_credit import prepare_home_credit
 from models.prepared import KEY, LABEL, About, ExampleMissing, Prepared
 from models.release import load_release
-from models.score_file import RowsRefused, score_file
+from models.rows import RowsRefused
+from models.score_file import score_file
 from models.train import read_labelled, train, train_prepared
 from scoring.columns import columns_of
 from scoring.decode import ApplicationDecoder, EventLimits

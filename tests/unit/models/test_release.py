@@ -243,4 +243,5 @@ def test_a_folder_lists_its_releases_with_the_damaged_ones(tmp_path: Path) -> No
     assert [(entry.folder, bool(entry.refused)) for entry in listed] == sorted(
         [(sound, False), (damaged, True)]
     )
-    assert list_releases(tmp_path / "none") == []
+    with pytest.raises(ReleaseRefused, match="there is no such folder"):
+        list_releases(tmp_path / "none")

@@ -16,7 +16,8 @@ from features.table import FeatureTable
 from features.taiwan_default import DEFINITION
 from models.bring import create_release
 from models.release import MODEL, Release, ReleaseRefused, load_release, open_release
-from models.score_file import RowsRefused, score_file
+from models.rows import RowsRefused
+from models.score_file import score_file
 from scoring.pipeline import Pipeline
 from tests.builders import a_model_text, a_poll, a_release, an_event, raw_columns
 
@@ -122,6 +123,14 @@ def test_no_rows_are_no_decisions(tmp_path: Path, release: Release) -> None:
         (
             lambda t: t.set_column(1, "LIMIT_BAL", pa.array(["many"] * 5)),
             "'LIMIT_BAL' holds string, not numbers",
+        ),
+        (
+            lambda t: t.set_column(1, "LIMIT_BAL", pa.array(["1000"] * 5)),
+            "'LIMIT_BAL' holds string, not numbers",
+        ),
+        (
+            lambda t: t.set_column(3, "AGE", pa.array([True] * 5)),
+            "'AGE' holds bool, not numbers",
         ),
         (
             lambda t: t.set_column(1, "LIMIT_BAL", pa.array([1.0, 0, 1, 0, 1])),
@@ -331,13 +340,27 @@ def test_reference_rows_and_policies_that_do_not_fit_a_brought_model_are_refused
     model, reference = brought
     policy = tmp_path / "mine.toml"
     policy.write_text("[cutoffs]\nrefer = 0.5\ndecline = 0.4\n")
-    few = tmp_path / "few.parquet"
-    pq.write_table(pq.read_table(reference).drop_columns(["age", "limit"]), few)
+    rows = pq.read_table(reference)
+    few, none, texts, huge = (
+        tmp_path / f"{name}.parquet" for name in ("few", "none", "texts", "huge")
+    )
+    pq.write_table(rows.drop_columns(["age", "limit"]), few)
+    pq.write_table(rows.slice(0, 0), none)
+    at = rows.column_names.index("age")
+    pq.write_table(rows.set_column(at, "age", pa.array(["30"] * 200)), texts)
+    pq.write_table(rows.set_column(at, "age", pa.array([30.0] * 199 + [1e300])), huge)
 
     with pytest.raises(ReleaseRefused, match=r"mine\.toml: policy cutoffs\.decline"):
         create_release(model, reference, policy, tmp_path / "releases")
-    with pytest.raises(ReleaseRefused, match=r"few\.parquet: columns are missing.* limit, age"):
-        create_release(model, few, None, tmp_path / "releases")
+    for given, reason in (
+        (few, "column 'limit' stands 0 times"),
+        (none, r"none\.parquet: holds no rows"),
+        (texts, "column 'age' holds string, not numbers"),
+        (huge, r"column 'age', row 199: 1e\+300 is beyond float32"),
+    ):
+        with pytest.raises(ReleaseRefused, match=reason) as refused:
+            create_release(model, given, None, tmp_path / "releases")
+        assert refused.value.file == given.name
     with pytest.raises(ReleaseRefused, match=r"none\.toml is missing"):
         create_release(model, reference, tmp_path / "none.toml", tmp_path / "releases")
 

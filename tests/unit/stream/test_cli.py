@@ -264,7 +264,9 @@ def test_releases_are_listed_shown_and_checked_until_a_byte_is_flipped(tmp_path:
     listed = creditstream("release", "list", "releases")
     shown = creditstream("release", "show", str(release), "--json")
     checked = creditstream("release", "check", str(release))
+    of_folder = creditstream("release", "show", "releases")
 
+    assert of_folder.stdout.startswith(f"release {release.name}  releases/{release.name}\n")
     assert listed.stdout.splitlines() == [release.name]
     assert f'"release": "{release.name}"' in shown.stdout
     assert checked.stdout.startswith(f"release {release.name} is sound: 50 reference rows")
@@ -279,8 +281,12 @@ def test_releases_are_listed_shown_and_checked_until_a_byte_is_flipped(tmp_path:
     assert listed.stdout.startswith(f"{release.name}  model.txt: is damaged")
 
 
-def test_a_folder_without_releases_is_said_to_hold_none() -> None:
-    assert creditstream("release", "list").stdout == "no release in .creditstream/releases\n"
+def test_a_folder_without_releases_is_said_to_hold_none(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    assert creditstream("release", "list", "empty").stdout == "no release in empty\n"
+    line = refusal(creditstream("release", "list", "nowhere"), 1)
+    assert line == "error: release nowhere: manifest.json: there is no such folder"
 
 
 @contextmanager

@@ -9,9 +9,11 @@ from threading import Thread
 import pyarrow as pa
 import pytest
 
+from models.release import load_release
 from sinks.store import StoreUnavailable
-from stream.reading import ask, print_rows
+from stream.reading import ask, print_decision, print_rows
 from stream.settings import Settings, read_settings
+from tests.builders import a_release
 
 
 @contextmanager
@@ -49,6 +51,40 @@ def test_where_no_door_is_the_store_is_opened_here(tmp_path: Path, status: int) 
         ask(settings(tmp_path, door), "SELECT 1")
     with pytest.raises(StoreUnavailable, match="there is no store at"):
         ask(settings(tmp_path, "http://127.0.0.1:1"), "SELECT 1")
+
+
+def test_a_decision_without_features_names_neither_a_feature_nor_a_date(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = load_release(a_release(tmp_path))
+    reason = {"code": "N01", "feature": "", "contribution": 0.0}
+    stored = {
+        "outcome": "refer",
+        "application_id": "A-7",
+        "default_probability": None,
+        "score": None,
+        "risk_band": None,
+        "reasons": [reason],
+        "event_id": "0d2c",
+        "source": "web",
+        "origin_topic": "applications",
+        "origin_partition": 2,
+        "origin_offset": 41,
+        "submitted_at": "2026-01-02",
+        "decided_at": "2026-01-02",
+        "feature_source": "none",
+        "features_as_of": None,
+        "features_age_s": None,
+        "features_stale": False,
+        "features": [],
+        "release": release.id,
+    }
+
+    print_decision(stored, release)
+
+    told = capsys.readouterr().out.splitlines()
+    assert "+0.0000  No information about the applicant is available. (N01)" in told
+    assert "features none" in told
 
 
 def test_json_lines_are_json_whatever_a_row_holds(capsys: pytest.CaptureFixture[str]) -> None:
