@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+_NAMED = 10  # columns that a message names
+
 DTYPE = "float32"
 # The optional column of a feature table's file that dates each row.
 AS_OF = "as_of"
@@ -107,7 +109,7 @@ class FeatureSchema:
         extra = [name for name in names if name not in self.names]
         repeated = sorted({name for name in names if names.count(name) > 1})
         parts = [
-            f"{word} {', '.join(found)}"
+            f"{word} {_listed(found)}"
             for word, found in (("missing", missing), ("extra", extra), ("repeated", repeated))
             if found
         ]
@@ -118,3 +120,8 @@ class FeatureSchema:
             f"the same names in another order, first at position {at}: "
             f"{names[at]} instead of {self.names[at]}"
         )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} others"

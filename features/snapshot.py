@@ -93,6 +93,13 @@ def write_snapshot(
         write_sealed(unfinished, table, metadata)
 
 
+def check_name(path: Path) -> None:
+    """See that a file may become a feature table, before work goes into it; raises TableInvalid."""
+    if path.suffix != ".parquet":
+        msg = f"{path}: a feature table is a Parquet file, so its name ends in .parquet"
+        raise TableInvalid(msg)
+
+
 def _latest(as_of: datetime | NDArray[np.datetime64], rows: int) -> datetime:
     if isinstance(as_of, datetime):
         if as_of.tzinfo is None:

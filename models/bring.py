@@ -37,6 +37,8 @@ def create_release(model: Path, reference: Path, policy: Path | None, out: Path)
     a policy, the cut-offs are the risk bands' 0.30 and 0.50. The model is read in a throw-away
     process, which it may crash. Raises ReleaseRefused.
     """
+    if out.exists() and not out.is_dir():
+        raise ReleaseRefused(out, out.name, "is no folder")
     for path in (model, reference, *([policy] if policy else [])):
         if not path.is_file():
             raise ReleaseRefused(out, path.name, f"{path} is missing")
@@ -52,13 +54,8 @@ def create_release(model: Path, reference: Path, policy: Path | None, out: Path)
 
 def make_release(model: Path, reference: Path, policy: Path | None, out: Path) -> Path:
     """Do what `create_release` does, in this process."""
-    try:
-        text = model.read_bytes().decode()
-        policy_words = (
-            policy.read_bytes().decode() if policy else policy_text(BY_NAME, _REFER, _DECLINE)
-        )
-    except UnicodeDecodeError as error:
-        raise ReleaseRefused(out, model.name, f"model and policy are UTF-8: {error}") from None
+    text = _text_of(model, out)
+    policy_words = _text_of(policy, out) if policy else policy_text(BY_NAME, _REFER, _DECLINE)
     try:
         schema = FeatureSchema(tuple(Feature(name) for name in feature_names_of(text)))
     except SchemaInvalid as error:
@@ -78,3 +75,10 @@ def make_release(model: Path, reference: Path, policy: Path | None, out: Path) -
     except InvalidPolicy as error:
         name = policy.name if policy else "policy.toml"
         raise ReleaseRefused(out, name, str(error)) from None
+
+
+def _text_of(file: Path, out: Path) -> str:
+    try:
+        return file.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ReleaseRefused(out, file.name, f"is not UTF-8: {error}") from None

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from features.snapshot import write_snapshot
+from features.snapshot import check_name, write_snapshot
 from models.release import Release
 from models.rows import AS_OF, RowsRefused, features_of, microseconds, read_rows
 from scoring.decision import NO_TIME
@@ -23,6 +23,7 @@ def write_feature_table(
     attributes from which they are computed. Their date is `as_of`, where none is given the column
     of that name. The table appears whole or not at all. Raises RowsRefused, TableInvalid.
     """
+    check_name(out)
     rows = read_rows(path, key)
     dates: datetime | NDArray[np.datetime64]
     if as_of is not None:

@@ -75,6 +75,10 @@ def read_rows(path: Path, key: str) -> pa.Table:
     if rows.column_names.count(key) != 1:
         msg = f"{path}: key column {key!r} stands {rows.column_names.count(key)} times; see --key"
         raise RowsRefused(msg)
+    for name, column in zip(rows.column_names, rows.columns, strict=True):
+        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+            msg = f"{path}: column {name!r} holds bytes that are no text in UTF-8"
+            raise RowsRefused(msg)
     return rows
 
 

@@ -217,6 +217,8 @@ def _connect(url: str, user: str, password: str) -> Any:
         if type(error).__module__.split(".")[0] not in ("clickhouse_connect", "chdb", "urllib3"):
             raise
         msg = f"cannot open the store {url}: {error}"
+        if url.startswith("chdb://"):
+            msg += "; one process at a time may have it open: the sink's, while that runs"
         code = getattr(error, "code", None) or 0
         if code and code not in _TRANSIENT:
             raise StoreRefused(code, msg) from error

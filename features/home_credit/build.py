@@ -20,7 +20,7 @@ from features.home_credit.tables import TABLES
 from features.relational.expression import APPLICATION
 from features.relational.in_engine import query
 from features.relational.in_memory import finished
-from features.snapshot import load_snapshot, write_snapshot
+from features.snapshot import check_name, load_snapshot, write_snapshot
 
 
 class TablesRefused(Exception):
@@ -100,11 +100,12 @@ def build(
     outgrow this machine. `as_of` is by default when a folder's newest file was written. With
     `changed_since`, an applicant with no row in a file written since then keeps the row that `out`
     has; the file's bytes are those of a full build. `checked` is told what the check found.
-    Raises TablesRefused, SnapshotRefused, EngineUnavailable.
+    Raises TablesRefused, SnapshotRefused, TableInvalid, EngineUnavailable.
     """
     if is_address(str(where)) and (as_of is None or changed_since is not None):
         rule = "tells neither a date nor what is new: give --as-of, and no --changed-since"
         raise TablesRefused([Fault("an engine", rule)])
+    check_name(out)
     said("reading")
     with _source(where) as (tables, files, faults):
         if faults:

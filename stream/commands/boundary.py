@@ -41,6 +41,10 @@ def errors() -> Iterator[None]:
     """Turn the errors that have a way out into one line and an exit code."""
     try:
         yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(f"{error.filename}: {error.strerror}", 1)
     except Exception as error:
         module, name = type(error).__module__.split(".")[0], type(error).__name__
         if name == "SettingsInvalid":

@@ -214,18 +214,55 @@ def test_a_report_whose_store_does_not_answer_ends_with_69_too(tmp_path: Path) -
         ("rows.csv", "client\n7\n", "key column 'application_id' stands 0 times; see --key"),
         ("rows.csv", "application_id\nseven\n", "row 0: key 'seven' is no whole number"),
         ("rows.jsonl", "{]\n", "JSON parse error"),
+        ("rows.csv", b"application_id,AGE\n7,\xff\n", "column 'AGE' holds bytes that are no text"),
+        ("rows.csv", "application_id,AGE\n7,inf\n", "column 'AGE' holds an infinity"),
         ("rows.xlsx", "7", "a file of rows ends in .parquet, .csv, .jsonl, .ndjson"),
     ],
 )
 def test_a_file_that_cannot_be_sent_is_refused_in_one_line(
-    name: str, content: str, said: str, tmp_path: Path
+    name: str, content: str | bytes, said: str, tmp_path: Path
 ) -> None:
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
 
     line = refusal(creditstream("send", name, *NO_BROKER), 1)
 
     assert line.startswith(f"error: {name}: ")
     assert said in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("contracts", "-o", "taken"),
+        ("features", "describe", "home_credit", "-o", "nowhere/page.md"),
+        ("release", "create", "--model", "taken", "--reference", "taken", "-o", "taken"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_by_its_name(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("as it was")
+
+    line = refusal(creditstream(*arguments), 1)
+
+    assert arguments[-1] in line
+    assert (tmp_path / "taken").read_text() == "as it was"
+
+
+def test_what_is_no_feature_table_is_never_written_over(tmp_path: Path) -> None:
+    release = a_release(tmp_path / "releases")
+    (tmp_path / "notes.txt").write_text("as it was")
+    (tmp_path / "rows.csv").write_text("application_id\n7\n")
+
+    for arguments in (
+        ("create", "rows.csv", "--release", str(release), "-o", "notes.txt"),
+        ("build", "--tables", ".", "-o", "notes.txt"),
+    ):
+        line = refusal(creditstream("features", *arguments), 1)
+        assert line == (
+            "error: notes.txt: a feature table is a Parquet file, so its name ends in .parquet"
+        )
+    assert (tmp_path / "notes.txt").read_text() == "as it was"
 
 
 def test_a_file_that_is_not_there_is_refused_by_its_name() -> None:
