@@ -42,6 +42,7 @@ class Status(BaseModel):
     alive: bool
     started_at: datetime | None = None
     not_ready: list[NotReady]
+    delivery: str | None = None
     release: str | None = None
     feature_table_rows: int | None = None
     feature_table_digest: str | None = None

@@ -1,5 +1,6 @@
 """What one poll brought of one partition, as the core takes it."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,3 +22,18 @@ class Poll:
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def since(self, offset: int) -> "Poll":
+        """Give the records from an offset on."""
+        at = bisect_left(self.offsets, offset)
+        if not at:
+            return self
+        return Poll(
+            self.topic,
+            self.partition,
+            self.offsets[at:],
+            self.produced_at_ms[at:],
+            self.keys[at:],
+            self.values[at:],
+            self.headers[at:],
+        )

@@ -73,3 +73,10 @@ def consumer_of(app: faust.App) -> PollConsumer:
     consumer = app.consumer
     assert isinstance(consumer, PollConsumer)
     return consumer
+
+
+def transport_of(app: faust.App) -> Transport:
+    """Give the app's transport."""
+    transport = app.transport
+    assert isinstance(transport, Transport)
+    return transport

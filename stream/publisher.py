@@ -1,18 +1,28 @@
 """Records out to Kafka: whole producer batches, every acknowledgement awaited within a deadline."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.producer import sender as aiokafka_sender
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatch
 
 from scoring.poll import Headers
+from stream.pinned import replace
 
 MAX_BATCH_BYTES = 900_000
 """Of what a broker takes by default: 1,048,588 bytes."""
 
+TRANSACTION_SECONDS = 15.0
+"""After so long the broker aborts a transaction whose producer is gone, and readers go on."""
+
 _REQUEST_OVERHEAD = 100_000
+# The broker refuses a transaction until the markers of the one before are written; aiokafka then
+# sleeps a constant 20 ms, and has slept long enough after 2.
+_MARKERS_SECONDS = 0.002
 
 
 class OutRecord(NamedTuple):
@@ -22,6 +32,14 @@ class OutRecord(NamedTuple):
     value: bytes | None
     headers: Headers
     timestamp_ms: int
+
+
+class Output(NamedTuple):
+    """Records for one topic, in batches of at most `largest` bytes before compression."""
+
+    topic: str
+    records: Iterable[OutRecord]
+    largest: int = MAX_BATCH_BYTES
 
 
 class RecordTooLarge(Exception):
@@ -38,9 +56,9 @@ class Publisher:
     """
     An idempotent producer (acks=all) that is done when the broker says so.
 
-    `max_batch_bytes` is what the broker takes in one batch, before compression, for the topics that
-    are written. `deadline` is in seconds and covers one `publish`; when it passes, or a send fails,
-    `publish` raises, the caller ends uncommitted, and its input comes again.
+    `largest` is the size of the largest batch, in bytes before compression. `deadline` is in
+    seconds and covers one `publish`; when it passes, or a send fails, `publish` raises, the caller
+    ends uncommitted, and its input comes again.
     """
 
     def __init__(
@@ -48,21 +66,21 @@ class Publisher:
         bootstrap_servers: str,
         *,
         client_id: str,
-        max_batch_bytes: int = MAX_BATCH_BYTES,
+        largest: int = MAX_BATCH_BYTES,
         deadline: float = 30.0,
     ) -> None:
-        self._options = {
+        self._options: dict[str, object] = {
             "bootstrap_servers": bootstrap_servers,
             "client_id": client_id,
             "acks": "all",
             "enable_idempotence": True,
             # Cheapest at what aiokafka lets one choose: a quarter of zstd's time, a sixth of lz4's.
             "compression_type": "snappy",
-            "max_batch_size": max_batch_bytes,
-            "max_request_size": max_batch_bytes + _REQUEST_OVERHEAD,
+            "max_batch_size": largest,
+            "max_request_size": largest + _REQUEST_OVERHEAD,
             "request_timeout_ms": int(deadline * 1000),
         }
-        self._largest = max_batch_bytes
+        self._transactional = False
         self._deadline = deadline
         self._producer: AIOKafkaProducer | None = None
 
@@ -86,34 +104,103 @@ class Publisher:
         if producer is not None:
             await asyncio.wait_for(producer.stop(), self._deadline)
 
-    async def publish(self, topic: str, partition: int, records: Iterable[OutRecord]) -> None:
+    async def publish(
+        self,
+        topic: str,
+        partition: int,
+        records: Iterable[OutRecord],
+        largest: int = MAX_BATCH_BYTES,
+    ) -> None:
         """
         Write records to one partition in order; return once all in-sync replicas have them.
 
         Raises RecordTooLarge, TimeoutError, or aiokafka's KafkaError.
         """
-        assert self._producer is not None, "enter the publisher before publishing"
+        producer = self._entered()
         async with asyncio.timeout(self._deadline):
             sent = [
-                await self._producer.send_batch(batch, topic, partition=partition)
-                for batch in self._batches(topic, records)
+                await producer.send_batch(batch, topic, partition=partition)
+                for batch in self._batches(topic, records, largest)
             ]
-            for acknowledged in sent:
-                await acknowledged
+            await asyncio.gather(*sent)
 
-    def _batches(self, topic: str, records: Iterable[OutRecord]) -> list[object]:
-        assert self._producer is not None
+    async def publish_all(self, partition: int, outputs: Sequence[Output]) -> None:
+        """Write to the same partition of several topics at once; raises a group of `publish`'s."""
+        async with asyncio.TaskGroup() as group:
+            for topic, records, largest in outputs:
+                group.create_task(self.publish(topic, partition, records, largest))
+
+    def _entered(self) -> AIOKafkaProducer:
+        assert self._producer is not None, "enter the publisher before publishing"
+        return self._producer
+
+    def _batches(
+        self, topic: str, records: Iterable[OutRecord], largest: int
+    ) -> list[BatchBuilder]:
         batches = []
-        batch = self._producer.create_batch()
+        batch = self._new_batch(largest)
         for key, value, headers, timestamp_ms in records:
             fields = {"key": key, "value": value, "timestamp": timestamp_ms, "headers": headers}
             if batch.append(**fields) is None:
                 batches.append(batch)
-                batch = self._producer.create_batch()
+                batch = self._new_batch(largest)
                 batch.append(**fields)
             # A batch takes its first record whatever its size.
-            if batch.record_count() == 1 and batch.size() > self._largest:
-                raise RecordTooLarge(topic, batch.size(), self._largest)
+            if batch.record_count() == 1 and batch.size() > largest:
+                raise RecordTooLarge(topic, batch.size(), largest)
         if batch.record_count():
             batches.append(batch)
         return batches
+
+    def _new_batch(self, largest: int) -> BatchBuilder:
+        # A producer's own `create_batch` knows one size for all topics.
+        return BatchBuilder(
+            largest, DefaultRecordBatch.CODEC_SNAPPY, is_transactional=self._transactional
+        )
+
+
+class TransactionalPublisher(Publisher):
+    """
+    Writes in transactions that hold the offset of what was read, too.
+
+    Entering fences off whoever had the same `transactional_id` and aborts what they left open. A
+    transaction that fails, or takes longer than `deadline` seconds, raises; the publisher is then
+    of no use any more, and nobody may make another in its place but a new owner of its input.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        *,
+        client_id: str,
+        transactional_id: str,
+        largest: int = MAX_BATCH_BYTES,
+        deadline: float = TRANSACTION_SECONDS - 3.0,
+    ) -> None:
+        super().__init__(bootstrap_servers, client_id=client_id, largest=largest, deadline=deadline)
+        replace(aiokafka_sender, "BACKOFF_OVERRIDE", _MARKERS_SECONDS)
+        self._options |= {
+            "transactional_id": transactional_id,
+            "transaction_timeout_ms": int(TRANSACTION_SECONDS * 1000),
+        }
+        self._transactional = True
+
+    async def commit(
+        self,
+        partition: int,
+        outputs: Sequence[Output],
+        next_offset: Mapping[TopicPartition, int],
+        group: str,
+    ) -> None:
+        """
+        Write outputs to a partition of each topic and a group's offsets, all or nothing.
+
+        Raises as `publish_all`; ProducerFenced where another has taken over.
+        """
+        producer = self._entered()
+        async with asyncio.timeout(self._deadline):
+            await producer.begin_transaction()
+            await self.publish_all(partition, outputs)
+            # Not at the same time: the broker then answers with errors that cost 100 ms.
+            await producer.send_offsets_to_transaction(dict(next_offset), group)
+            await producer.commit_transaction()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 import numpy as np
@@ -15,8 +15,9 @@ from sinks.ledger import encode as encode_ledger
 from sinks.parked import ParkedEvent
 from stream.app import Agent, Polls
 from stream.codec import decision_records
+from stream.delivery import Delivery
 from stream.lanes import in_lanes
-from stream.publisher import OutRecord, Publisher
+from stream.publisher import Output, OutRecord
 from stream.settings import KafkaSettings
 from stream.topics import parked_record_bytes
 from stream.transport import PollInFlight
@@ -27,6 +28,7 @@ Clock = Callable[[], int]
 
 def scoring_agent(
     kafka: KafkaSettings,
+    delivery: Delivery,
     pipeline: Callable[[], Pipeline],
     metrics: Metrics,
     clock: Clock = time.time_ns,
@@ -35,57 +37,42 @@ def scoring_agent(
     Make the agent that decides applications.
 
     `pipeline` gives the pipeline for the next poll; one poll is decided by one release and one
-    feature table. At-least-once: a poll is finished after the broker acknowledged all its output.
+    feature table. A poll is finished when `delivery` has all its output out.
     """
 
     async def score(polls: Polls) -> None:
         # One thread, beside which status, fetching and the other partitions' output go on.
         with ThreadPoolExecutor(1, thread_name_prefix="decide") as decider:
-            async with (
-                Publisher(kafka.bootstrap_servers, client_id="creditstream-scoring") as publisher,
-                Publisher(
-                    kafka.bootstrap_servers,
-                    client_id="creditstream-parking",
-                    max_batch_bytes=parked_record_bytes(kafka),
-                ) as parker,
-            ):
 
-                async def decide(taken: Sequence[PollInFlight]) -> None:
-                    for poll in taken:
-                        await _decide(poll, decider, publisher, parker)
+            async def decide(taken: Sequence[PollInFlight]) -> None:
+                for poll in taken:
+                    if left := delivery.undelivered(poll.poll):
+                        await _decide(left, decider)
+                    poll.finish()
 
+            async with delivery:
                 await in_lanes(polls, lambda poll: poll.poll.partition, decide, waiting=2)
 
-    async def _decide(
-        poll: PollInFlight, decider: Executor, publisher: Publisher, parker: Publisher
-    ) -> None:
+    async def _decide(poll: Poll, decider: Executor) -> None:
         now_us = clock() // 1000
         loop = asyncio.get_running_loop()
         with metrics.stage("decide"):
-            decided = await loop.run_in_executor(decider, pipeline().decide, poll.poll, now_us)
+            decided = await loop.run_in_executor(decider, pipeline().decide, poll, now_us)
         with metrics.stage("publish"):
-            await _publish(publisher, parker, kafka, poll.poll, decided, now_us)
-        poll.finish()
-        _count(metrics, poll.poll, decided, clock())
+            await delivery.deliver(poll, _outputs(kafka, poll, decided, now_us))
+        _count(metrics, poll, decided, clock())
 
     return score
 
 
-async def _publish(
-    publisher: Publisher,
-    parker: Publisher,
-    kafka: KafkaSettings,
-    poll: Poll,
-    decided: Decided,
-    now_us: int,
-) -> None:
+def _outputs(kafka: KafkaSettings, poll: Poll, decided: Decided, now_us: int) -> list[Output]:
     batch = decided.batch
     now_ms = now_us // 1000
-    outputs: list[tuple[Publisher, str, Iterable[OutRecord]]] = []
+    outputs = []
     if len(batch):
         ledger = (OutRecord(None, message, [], now_ms) for message in encode_ledger(batch))
-        outputs.append((publisher, kafka.decisions, decision_records(batch)))
-        outputs.append((publisher, kafka.ledger, ledger))
+        outputs.append(Output(kafka.decisions, decision_records(batch)))
+        outputs.append(Output(kafka.ledger, ledger))
     if decided.rejections:
         parked = (
             ParkedEvent.of(
@@ -101,10 +88,8 @@ async def _publish(
         records = (
             OutRecord(event.key, event.value, event.record_headers(), now_ms) for event in parked
         )
-        outputs.append((parker, kafka.parked, records))
-    async with asyncio.TaskGroup() as group:
-        for by, topic, found in outputs:
-            group.create_task(by.publish(topic, poll.partition, found))
+        outputs.append(Output(kafka.parked, records, parked_record_bytes(kafka)))
+    return outputs
 
 
 def _count(metrics: Metrics, poll: Poll, decided: Decided, now_ns: int) -> None:

@@ -168,6 +168,10 @@ class Settings(BaseSettings):
     features_cache: bool = Field(
         True, description="Keep the table as `<features>.matrix` beside it, for workers to share."
     )
+    delivery: Literal["exactly_once", "at_least_once"] | None = Field(
+        None,
+        description="Of decisions, to Kafka; not set: exactly once where the broker can do it.",
+    )
     reasons: Literal["stream", "on_demand"] = Field(
         "stream",
         description="Explain refer and decline in the stream, or only when asked for by id.",

@@ -132,20 +132,20 @@ def parked_record_bytes(kafka: KafkaSettings) -> int:
     return kafka.parked_max_bytes + _SAID_OF_IT
 
 
+async def keeps_transactions(kafka: KafkaSettings) -> bool:
+    """
+    Say whether the broker keeps what it promises of transactions; raises KafkaUnavailable.
+
+    librdkafka's mock answers every request of one and keeps nothing; it describes no topic either.
+    """
+    return await _limit_of_parked(kafka) is not None
+
+
 async def check_parking(kafka: KafkaSettings) -> None:
     """See that the parked topic takes the largest parked event; raises KafkaUnavailable."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    asked = ConfigResource(ConfigResourceType.TOPIC, kafka.parked, {_LIMIT: None})
-    try:
-        with naming_the_broker(kafka.bootstrap_servers):
-            async with asyncio.timeout(_ASK_SECONDS):
-                await admin.start()
-                try:
-                    (answer,) = await admin.describe_configs([asked])
-                except IncompatibleBrokerVersion:  # the mock, which has no limits
-                    return
-    finally:
-        await admin.close()
+    answer = await _limit_of_parked(kafka)
+    if answer is None:  # the mock, which has no limits
+        return
     ((code, _, _, _, entries),) = answer.resources
     if code == UnknownTopicOrPartitionError.errno:
         msg = f"not at {kafka.bootstrap_servers}: {kafka.parked}; run `creditstream init`"
@@ -161,6 +161,23 @@ async def check_parking(kafka: KafkaSettings) -> None:
             f"may have {needed}: raise the one or lower CREDITSTREAM_KAFKA__PARKED_MAX_BYTES"
         )
         raise KafkaUnavailable(msg)
+
+
+async def _limit_of_parked(kafka: KafkaSettings) -> Any:
+    """Ask for the size that the parked topic takes; None where the broker describes no topic."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    asked = ConfigResource(ConfigResourceType.TOPIC, kafka.parked, {_LIMIT: None})
+    try:
+        with naming_the_broker(kafka.bootstrap_servers):
+            async with asyncio.timeout(_ASK_SECONDS):
+                await admin.start()
+                try:
+                    (answer,) = await admin.describe_configs([asked])
+                except IncompatibleBrokerVersion:
+                    return None
+                return answer
+    finally:
+        await admin.close()
 
 
 async def ensure_topics(

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer import fetcher as aiokafka_fetcher
@@ -16,6 +16,7 @@ from faust.types import TP, ConsumerMessage
 from mode.types import ServiceT
 
 from scoring.poll import Poll
+from stream.pinned import replace
 
 # Faust asks the broker to hold a fetch for 1.5 s, in which a partition can stall.
 LONGEST_FETCH_WAIT_MS = 100
@@ -23,6 +24,13 @@ LONGEST_FETCH_WAIT_MS = 100
 # Below a usual session time-out: who waits longer is thrown out of the group.
 DRAIN_SECONDS = 8.0
 _LOOK_SECONDS = 0.01
+
+
+class OffsetOwner(Protocol):
+    """Commits the offsets of polls itself, in Faust's place."""
+
+    async def take_over(self, partitions: Collection[int]) -> None:
+        """Learn which partitions are assigned, before any record of them is handed over."""
 
 
 class PollInFlight:
@@ -98,15 +106,25 @@ class PollConsumerThread(faust_aiokafka.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: "Transport") -> AIOKafkaConsumer:  # type: ignore[override] # ours makes it
         # The fetcher looks the class up in its module.
-        _replace(aiokafka_fetcher, "PartitionRecords", PlainRecords)
+        replace(aiokafka_fetcher, "PartitionRecords", PlainRecords)
         consumer = super()._create_worker_consumer(transport)
         # Faust passes both as constants; aiokafka hands them to its fetcher when it starts.
         for name, value in (
             ("_fetch_max_wait_ms", transport.fetch_max_wait_ms),
             ("_isolation_level", "read_committed"),
         ):
-            _replace(consumer, name, value)
+            replace(consumer, name, value)
         return consumer
+
+    def position_now(self, tp: TP) -> int | None:
+        """Give the offset of the next record to fetch without asking the broker; None: not yet."""
+        # Its own `position` waits for one, in its own thread.
+        subscription = self._ensure_consumer()._subscription.subscription  # noqa: SLF001
+        assignment = None if subscription is None else subscription.assignment
+        if assignment is None or tp not in assignment.tps:
+            return None
+        state = assignment.state_value(tp)
+        return int(state.position) if state.has_valid_position else None
 
 
 class PollConsumer(faust_aiokafka.Consumer):
@@ -123,6 +141,9 @@ class PollConsumer(faust_aiokafka.Consumer):
         self._progress: defaultdict[TP, PartitionProgress] = defaultdict(PartitionProgress)
         self.last_progress = monotonic()
         self._dropped = False
+        transport = self.transport
+        assert isinstance(transport, Transport)
+        self._owner = transport.owner
 
     def _new_consumer_thread(self) -> PollConsumerThread:
         return PollConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -143,12 +164,24 @@ class PollConsumer(faust_aiokafka.Consumer):
                 end_offset = self.highwater(tp)
             except IllegalStateError:
                 continue
-            progress = self._progress.get(tp)
-            finished = progress.committable if progress else None
-            reached = finished or self._committed_offset.get(tp) or 0
-            if end_offset is not None:
-                lags[tp] = max(0, end_offset - reached)
+            reached = self._reached(tp)
+            if reached is not None:
+                lags[tp] = max(0, (end_offset or 0) - reached)
         return lags
+
+    def _reached(self, tp: TP) -> int | None:
+        """
+        Give the offset before which all is finished.
+
+        It is not the one to commit: markers of transactions may stand between the two, and a topic
+        that ends with one would lag for ever.
+        """
+        progress = self._progress.get(tp)
+        if progress is not None and progress.in_flight:
+            return int(progress.in_flight[0].poll.offsets[0])
+        thread = self._thread
+        assert isinstance(thread, PollConsumerThread)
+        return thread.position_now(tp)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let the polls under way finish and commit them (Faust does), then forget the rest."""
@@ -159,6 +192,11 @@ class PollConsumer(faust_aiokafka.Consumer):
         """Start from nothing: positions are the group's committed offsets again."""
         self._progress.clear()
         self.last_progress = monotonic()
+        if self._owner is not None:
+            try:
+                await self._owner.take_over({tp.partition for tp in assigned})
+            except Exception as error:  # noqa: BLE001 - whatever it is, the process ends of it
+                await self.app.crash(error)
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def wait_empty(self) -> None:
@@ -191,7 +229,8 @@ class PollConsumer(faust_aiokafka.Consumer):
         return (
             tp
             for tp, progress in self._progress.items()
-            if progress.committable is not None
+            if self._owner is None
+            and progress.committable is not None
             and (topics is None or tp in topics or tp.topic in topics)
         )
 
@@ -252,13 +291,6 @@ class PollConsumer(faust_aiokafka.Consumer):
         await self.wait_first(self.callback(message), self.suspend_flow.wait())
 
 
-def _replace(owner: Any, name: str, value: Any) -> None:
-    if not hasattr(owner, name):
-        msg = f"aiokafka has no {name} there: a version other than the pinned one?"
-        raise AttributeError(msg)
-    setattr(owner, name, value)
-
-
 def _columns(tp: TP, records: list[Any]) -> Poll:
     return Poll(
         topic=tp.topic,
@@ -272,7 +304,12 @@ def _columns(tp: TP, records: list[Any]) -> Poll:
 
 
 class Transport(faust_aiokafka.Transport):
-    """Faust's aiokafka transport with the poll consumer; waits are in milliseconds."""
+    """
+    Faust's aiokafka transport with the poll consumer; waits are in milliseconds.
+
+    With an `owner` Faust commits nothing.
+    """
 
     Consumer = PollConsumer
+    owner: OffsetOwner | None = None
     fetch_max_wait_ms: int = LONGEST_FETCH_WAIT_MS

@@ -16,7 +16,7 @@ from faust.exceptions import ConsumerNotStarted
 from monitoring.metrics import Metrics
 from monitoring.status import NotReady, SqlFailed, Status, served, status_api
 from sinks.store import ClickHouse, StoreRefused, StoreUnavailable, open_store
-from stream.app import Role, consumer_of, new_app, register
+from stream.app import Role, consumer_of, new_app, register, transport_of
 from stream.memory import calm_memory
 from stream.neighbours import await_neighbour
 from stream.settings import KafkaSettings, Settings
@@ -41,6 +41,7 @@ class Facts:
     """What a role adds to its status; `waiting` says by table what its sink waits for."""
 
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    delivery: str | None = None
     current: "CurrentPipeline | None" = None
     waiting: dict[str, str] = field(default_factory=dict)
 
@@ -85,7 +86,8 @@ def run_worker(settings: Settings, role: Role) -> None:
     worker.spinner = None  # it would write control characters between the lines of the log
     watchdog.start()
     calm_memory()
-    logger.info("worker.starting", role=role, kafka=settings.kafka.bootstrap_servers)
+    said = {"delivery": facts.delivery} if facts.delivery else {}
+    logger.info("worker.starting", role=role, kafka=settings.kafka.bootstrap_servers, **said)
     worker.execute_from_commandline()
 
 
@@ -97,13 +99,20 @@ async def _check_kafka(kafka: KafkaSettings, role: Role) -> None:
 
 
 def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Facts) -> None:
+    from stream.delivery import ExactlyOnce, delivery_of
     from stream.scoring_agent import scoring_agent
     from stream.swap import CurrentPipeline
 
+    kafka = settings.kafka
+    delivery = asyncio.run(delivery_of(settings, app.conf.id))
+    if isinstance(delivery, ExactlyOnce):
+        transport_of(app).owner = delivery
+        facts.delivery = "exactly_once"
+    else:
+        facts.delivery = "at_least_once"
     current = facts.current = CurrentPipeline(settings, metrics)
-    register(
-        app, settings.kafka.applications, "score", scoring_agent(settings.kafka, current, metrics)
-    )
+    agent = scoring_agent(kafka, delivery, current, metrics)
+    register(app, kafka.applications, "score", agent)
 
     @app.timer(settings.swap_seconds)  # type: ignore[untyped-decorator]
     async def look_for_another() -> None:
@@ -243,6 +252,7 @@ def _status(
         started_at=facts.started_at,
         alive=not (sum(lag.values()) > 0 and watchdog.stalled),
         not_ready=not_ready,
+        delivery=facts.delivery,
         release=pipeline.release if pipeline else None,
         feature_table_rows=len(pipeline.table) if pipeline else None,
         feature_table_digest=pipeline.table.digest if pipeline else None,

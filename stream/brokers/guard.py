@@ -15,9 +15,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 _LOOK_SECONDS = 0.5
+_DYING_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -30,8 +32,13 @@ def main(parent: int, folder: str, command: list[str]) -> int:
         preexec_fn=_begin(os.getpid()),  # noqa: PLW1509
     )
     signal.signal(signal.SIGTERM, lambda *_: child.kill())
-    threading.Thread(target=_watch, args=(parent, child), daemon=True).start()
+    ended = threading.Event()
+    threading.Thread(target=_watch, args=(parent, child, ended), daemon=True).start()
     code = child.wait()
+    # A parent that dies closes its files a moment before its children are another's.
+    deadline = time.monotonic() + _DYING_SECONDS
+    while ended.is_set() and os.getppid() == parent and time.monotonic() < deadline:
+        time.sleep(0.01)
     if os.getppid() != parent:
         shutil.rmtree(folder, ignore_errors=True)
     return code if code >= 0 else 128 - code
@@ -51,7 +58,7 @@ def _begin(guard: int) -> Callable[[], None]:
     return begin
 
 
-def _watch(parent: int, child: subprocess.Popen[bytes]) -> None:
+def _watch(parent: int, child: subprocess.Popen[bytes], ended: threading.Event) -> None:
     # The end of standard input is the quick sign. It does not come where a fork of the parent
     # still holds the pipe, so the parent's process id is looked at, too. (PDEATHSIG would not do
     # here: it follows the thread that started us, which may end long before its process.)
@@ -59,6 +66,7 @@ def _watch(parent: int, child: subprocess.Popen[bytes]) -> None:
         readable, _, _ = select.select([sys.stdin], [], [], _LOOK_SECONDS)
         if readable and not os.read(sys.stdin.fileno(), 1):
             break
+    ended.set()
     child.kill()
 
 

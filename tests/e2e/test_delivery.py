@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import signal
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,13 +17,16 @@ from models.prepared import Prepared
 from models.release import open_release
 from models.score_file import score_file
 from scoring.poll import Headers
+from stream.reading import records_of
 from stream.send import send_file
-from stream.settings import Settings
+from stream.settings import KafkaSettings, Settings
 from tests.e2e.installation import (
     DISTINCT,
+    PATIENCE_S,
     SETTLED,
     applications,
     count,
+    installed,
     running,
     send,
     wait_for,
@@ -48,6 +52,43 @@ def test_a_worker_that_ends_in_mid_stream_loses_nothing_and_decides_nothing_twic
         assert count(door, "SELECT count() AS n FROM decisions") == events
         assert count(door, "SELECT uniqExact(event_id) AS n FROM decisions") == events
         assert count(door, "SELECT count() AS n FROM parked") == 0
+    decided = asyncio.run(decided_events(settings.kafka))
+    assert (len(decided), len(set(decided))) == (events, events)
+
+
+async def decided_events(kafka: KafkaSettings) -> list[str]:
+    """Give the event of every decision on the topic, as a reader of committed records sees it."""
+    records = await records_of(kafka.bootstrap_servers, kafka.decisions)
+    return [msgspec.json.decode(record.value)["event_id"] for record in records]
+
+
+@pytest.mark.real_broker
+@pytest.mark.timeout(450)
+def test_a_worker_that_slept_through_its_session_is_fenced_off_and_ends(
+    settings: Settings, prepared: Prepared
+) -> None:
+    records = applications(prepared, 42_000)
+    asyncio.run(send(settings.kafka, records[:40_000]))  # seconds of work, so it sleeps at work
+
+    with running(settings, "scoring", "sink") as (processes, door):
+        sleeper, _ = processes
+        wait_for(door, DISTINCT, 500, processes)
+        os.kill(sleeper.pid, signal.SIGSTOP)
+        with installed(settings, "scoring") as (other,):
+            # It takes over when the sleeper's session is out.
+            wait_for(door, DISTINCT, 40_000, [])
+            os.kill(sleeper.pid, signal.SIGCONT)
+            # It had a transaction open: it ends of being fenced off, and is started again.
+            deadline = time.monotonic() + PATIENCE_S
+            while sleeper.starts == 1:
+                assert time.monotonic() < deadline
+                sleeper.look_after()
+                time.sleep(0.1)
+            asyncio.run(send(settings.kafka, records[40_000:]))
+            wait_for(door, DISTINCT, 42_000, [*processes, other.process])
+
+    decided = asyncio.run(decided_events(settings.kafka))
+    assert (len(decided), len(set(decided))) == (42_000, 42_000)
 
 
 def hostile() -> list[tuple[bytes | None, bytes | None, Headers]]:

@@ -1,0 +1,212 @@
+"""How a poll's output and its offset reach Kafka: in one transaction, or one after the other."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+import stamina
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import OffsetAndMetadata
+
+from scoring.poll import Poll
+from stream.publisher import Output, Publisher, TransactionalPublisher
+from stream.settings import KafkaSettings, Settings
+from stream.topics import keeps_transactions, parked_record_bytes
+
+_ASK_SECONDS = 10.0
+
+logger = structlog.get_logger(__name__)
+
+
+class _Moving(Exception):
+    """The group's coordinator is on its way to another broker."""
+
+
+class DeliveryImpossible(Exception):
+    """The broker cannot do what the settings ask for; says what to set instead."""
+
+
+class Delivery(Protocol):
+    """Writes what scoring makes of polls, each to the partition that the poll came from."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    async def take_over(self, partitions: Collection[int]) -> None:
+        """Own these partitions of the input, and no others, before anything is read of them."""
+
+    def undelivered(self, poll: Poll) -> Poll:
+        """Give what of a poll was not delivered before."""
+
+    async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
+        """Return once all output of a poll is out; raises, and then the process ends."""
+
+
+class AtLeastOnce:
+    """
+    Output first, acknowledged by all in-sync replicas; the offset is Faust's to commit later.
+
+    A crash between the two repeats the output.
+    """
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._publisher = Publisher(
+            kafka.bootstrap_servers,
+            client_id="creditstream-scoring",
+            largest=parked_record_bytes(kafka),
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._publisher.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._publisher.__aexit__(kind, error, trace)
+
+    async def take_over(self, partitions: Collection[int]) -> None:
+        """Do nothing: whoever has a partition may write."""
+
+    def undelivered(self, poll: Poll) -> Poll:
+        """Give the poll: what was delivered of it before, nobody knows."""
+        return poll
+
+    async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
+        """Write the output; raises an ExceptionGroup of what `Publisher.publish` does."""
+        await self._publisher.publish_all(poll.partition, outputs)
+
+
+@dataclass(slots=True)
+class _Owned:
+    """A partition of the input: who alone writes what it leads to, and how far that has come."""
+
+    publisher: TransactionalPublisher
+    next_offset: int
+
+
+class ExactlyOnce:
+    """
+    One transaction a poll, with its output and its offset; a publisher of its own a partition.
+
+    The transactional id follows from the partition, so that a new owner fences off the old one. It
+    does so before it asks for the committed offset: what the old one had open is then aborted, and
+    what it had committed is seen. Records below that offset are never delivered again, whatever a
+    consumer may still hand over.
+    """
+
+    def __init__(self, kafka: KafkaSettings, group: str) -> None:
+        self._kafka = kafka
+        self._group = group
+        self._owned: dict[int, _Owned] = {}
+        self._open: list[TransactionalPublisher] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._close()
+
+    async def take_over(self, partitions: Collection[int]) -> None:
+        """Fence off who owned the partitions before, then learn what they had committed."""
+        self._owned = {}
+        await self._close()
+        if not partitions:
+            return
+        publishers = {number: self._publisher(number) for number in sorted(partitions)}
+        async with asyncio.TaskGroup() as group:
+            for publisher in publishers.values():
+                group.create_task(self._enter(publisher))
+        committed = await self._committed(publishers)
+        self._owned = {
+            number: _Owned(publisher, committed[number]) for number, publisher in publishers.items()
+        }
+        logger.info("delivery.taken_over", offsets=committed)
+
+    def undelivered(self, poll: Poll) -> Poll:
+        """Give the records of a poll from the partition's next offset on."""
+        return poll.since(self._owned[poll.partition].next_offset)
+
+    async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
+        """Write output and offset, all or nothing; raises as `TransactionalPublisher.commit`."""
+        owned = self._owned[poll.partition]
+        next_offset = int(poll.offsets[-1]) + 1
+        offsets = {TopicPartition(poll.topic, poll.partition): next_offset}
+        await owned.publisher.commit(poll.partition, outputs, offsets, self._group)
+        owned.next_offset = next_offset
+
+    async def _enter(self, publisher: TransactionalPublisher) -> None:
+        self._open.append(await publisher.__aenter__())
+
+    async def _close(self) -> None:
+        """Close all at once: one that waits for a broker that is away must not hold the others."""
+        closing = [publisher.__aexit__(None, None, None) for publisher in self._open]
+        self._open = []
+        for failed in await asyncio.gather(*closing, return_exceptions=True):
+            if failed is not None:
+                logger.warning("delivery.not_closed", cause=str(failed) or type(failed).__name__)
+
+    def _publisher(self, partition: int) -> TransactionalPublisher:
+        of_partition = f"{self._kafka.applications}-{partition}"
+        return TransactionalPublisher(
+            self._kafka.bootstrap_servers,
+            client_id=f"creditstream-scoring-{partition}",
+            transactional_id=f"{self._group}-{of_partition}",
+            largest=parked_record_bytes(self._kafka),
+        )
+
+    async def _committed(self, partitions: Collection[int]) -> dict[int, int]:
+        # Asked anew: a consumer may answer by what it asked before the fencing.
+        asked = {TopicPartition(self._kafka.applications, n): n for n in partitions}
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka.bootstrap_servers)
+        try:
+            async with asyncio.timeout(_ASK_SECONDS):
+                await admin.start()
+                found: dict[TopicPartition, OffsetAndMetadata] = {}
+                async for attempt in stamina.retry_context(on=_Moving, attempts=None, timeout=None):
+                    with attempt:
+                        found = await admin.list_consumer_group_offsets(
+                            self._group, partitions=list(asked)
+                        )
+                        if not found:  # so it answers where it may not tell
+                            raise _Moving
+        finally:
+            await admin.close()
+        return {number: max(0, found[tp].offset) for tp, number in asked.items()}
+
+
+async def delivery_of(settings: Settings, group: str) -> AtLeastOnce | ExactlyOnce:
+    """
+    Make what the settings ask for or, where they do not, the best that the broker can do.
+
+    Raises DeliveryImpossible, KafkaUnavailable.
+    """
+    kafka, wanted = settings.kafka, settings.delivery
+    able = await keeps_transactions(kafka)
+    if wanted == "exactly_once" and not able:
+        msg = (
+            f"the broker at {kafka.bootstrap_servers} keeps no transactions: "
+            "set CREDITSTREAM_DELIVERY=at_least_once"
+        )
+        raise DeliveryImpossible(msg)
+    if wanted == "at_least_once" or not able:
+        return AtLeastOnce(kafka)
+    return ExactlyOnce(kafka, group)
