@@ -10,6 +10,7 @@ import stamina
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, NotCoordinatorError
 from aiokafka.structs import OffsetAndMetadata
 
 from scoring.poll import Poll
@@ -22,12 +23,21 @@ _ASK_SECONDS = 10.0
 logger = structlog.get_logger(__name__)
 
 
-class _Moving(Exception):
-    """The group's coordinator is on its way to another broker."""
-
-
 class DeliveryImpossible(Exception):
     """The broker cannot do what the settings ask for; says what to set instead."""
+
+
+class LogTruncated(Exception):
+    """A topic ends before what was read of it: it was made anew, or has lost records."""
+
+    def __init__(self, poll: Poll, end_offset: int, next_offset: int) -> None:
+        place = f"{poll.topic}/{poll.partition}"
+        msg = (
+            f"{place} ends at {end_offset}, but all before {next_offset} was decided: the topic "
+            "was made anew, or has lost records. Say where to go on: kafka-consumer-groups "
+            "--reset-offsets while no worker runs"
+        )
+        super().__init__(msg)
 
 
 class Delivery(Protocol):
@@ -45,8 +55,8 @@ class Delivery(Protocol):
     async def take_over(self, partitions: Collection[int]) -> None:
         """Own these partitions of the input, and no others, before anything is read of them."""
 
-    def undelivered(self, poll: Poll) -> Poll:
-        """Give what of a poll was not delivered before."""
+    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
+        """Give what of a poll was not delivered before; `end_offset` is its partition's end."""
 
     async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
         """Return once all output of a poll is out; raises, and then the process ends."""
@@ -81,7 +91,7 @@ class AtLeastOnce:
     async def take_over(self, partitions: Collection[int]) -> None:
         """Do nothing: whoever has a partition may write."""
 
-    def undelivered(self, poll: Poll) -> Poll:
+    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:  # noqa: ARG002
         """Give the poll: what was delivered of it before, nobody knows."""
         return poll
 
@@ -141,9 +151,12 @@ class ExactlyOnce:
         }
         logger.info("delivery.taken_over", offsets=committed)
 
-    def undelivered(self, poll: Poll) -> Poll:
-        """Give the records of a poll from the partition's next offset on."""
-        return poll.since(self._owned[poll.partition].next_offset)
+    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
+        """Give the records of a poll from the partition's next offset on; raises LogTruncated."""
+        next_offset = self._owned[poll.partition].next_offset
+        if end_offset is not None and end_offset < next_offset:
+            raise LogTruncated(poll, end_offset, next_offset)
+        return poll.since(next_offset)
 
     async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
         """Write output and offset, all or nothing; raises as `TransactionalPublisher.commit`."""
@@ -181,16 +194,23 @@ class ExactlyOnce:
             async with asyncio.timeout(_ASK_SECONDS):
                 await admin.start()
                 found: dict[TopicPartition, OffsetAndMetadata] = {}
-                async for attempt in stamina.retry_context(on=_Moving, attempts=None, timeout=None):
+                # Until the group has a coordinator that may tell; `timeout` above ends it.
+                async for attempt in stamina.retry_context(
+                    on=_passes, attempts=None, timeout=None, wait_max=1.0
+                ):
                     with attempt:
                         found = await admin.list_consumer_group_offsets(
                             self._group, partitions=list(asked)
                         )
-                        if not found:  # so it answers where it may not tell
-                            raise _Moving
+                        if not found:  # so a coordinator answers that is none any more
+                            raise NotCoordinatorError
         finally:
             await admin.close()
         return {number: max(0, found[tp].offset) for tp, number in asked.items()}
+
+
+def _passes(error: Exception) -> bool:
+    return isinstance(error, KafkaError) and error.retriable
 
 
 async def delivery_of(settings: Settings, group: str) -> AtLeastOnce | ExactlyOnce:

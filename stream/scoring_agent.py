@@ -46,7 +46,7 @@ def scoring_agent(
 
             async def decide(taken: Sequence[PollInFlight]) -> None:
                 for poll in taken:
-                    if left := delivery.undelivered(poll.poll):
+                    if left := delivery.undelivered(poll.poll, poll.end_offset):
                         await _decide(left, decider)
                     poll.finish()
 

@@ -40,18 +40,22 @@ class PollInFlight:
     An agent calls `finish` when the broker has acknowledged all output of the poll; that alone
     makes its offsets committable. One that it has said to `begin` is waited for before a partition
     is given back. Faust's own acknowledgements count for nothing: it gives them
-    also where an agent failed or was cancelled.
+    also where an agent failed or was cancelled. `end_offset` is where the partition ended when the
+    poll was fetched.
     """
 
-    __slots__ = ("_on_finish", "_on_wait", "begun", "finished", "poll")
+    __slots__ = ("_on_finish", "_on_wait", "begun", "end_offset", "finished", "poll")
 
     def __init__(
         self,
         poll: Poll,
         on_finish: Callable[["PollInFlight"], None],
         on_wait: Callable[[float], None] = lambda _: None,
+        *,
+        end_offset: int | None = None,
     ) -> None:
         self.poll = poll
+        self.end_offset = end_offset
         self.begun = False
         self.finished = False
         self._on_finish = on_finish
@@ -271,7 +275,10 @@ class PollConsumer(faust_aiokafka.Consumer):
             await self._hand_over(tp, of_partition)
 
     async def _hand_over(self, tp: TP, records: list[Any]) -> None:
-        value = PollInFlight(_columns(tp, records), self._on_finish, self._on_wait)
+        end_offset = self.highwater(tp)
+        value = PollInFlight(
+            _columns(tp, records), self._on_finish, self._on_wait, end_offset=end_offset
+        )
         first = records[0]
         message = ConsumerMessage(
             tp.topic,
@@ -286,7 +293,7 @@ class PollConsumer(faust_aiokafka.Consumer):
             tp=tp,
             generation_id=self.app.consumer_generation_id,
         )
-        self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+        self.app.monitor.track_tp_end_offset(tp, end_offset)
         self._progress[tp].in_flight.append(value)
         await self.wait_first(self.callback(message), self.suspend_flow.wait())
 

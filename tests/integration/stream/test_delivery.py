@@ -1,0 +1,106 @@
+"""Delivery to brokers: who may write, what is visible, and where a new owner goes on."""
+
+import asyncio
+import uuid
+
+import pytest
+from aiokafka.errors import ProducerFenced
+
+from scoring.poll import Poll
+from stream.delivery import AtLeastOnce, DeliveryImpossible, ExactlyOnce, LogTruncated, delivery_of
+from stream.publisher import Output, OutRecord, TransactionalPublisher
+from stream.reading import records_of
+from stream.settings import KafkaSettings, read_settings
+from stream.topics import create_topics
+from tests.integration.stream.test_start import kafka_at
+
+
+def a_poll(kafka: KafkaSettings, first: int, count: int) -> Poll:
+    offsets = range(first, first + count)
+    nothing: list[None] = [None] * count
+    return Poll(kafka.applications, 0, offsets, [0] * count, nothing, nothing, [[]] * count)
+
+
+def output(kafka: KafkaSettings, *values: bytes) -> list[Output]:
+    return [Output(kafka.decisions, [OutRecord(b"k", value, [], 1) for value in values])]
+
+
+async def visible(kafka: KafkaSettings) -> list[bytes]:
+    return [r.value for r in await records_of(kafka.bootstrap_servers, kafka.decisions)]
+
+
+async def test_a_broker_without_transactions_gets_at_least_once(mock_broker: str) -> None:
+    kafka = {"kafka.bootstrap_servers": mock_broker}
+
+    assert isinstance(await delivery_of(read_settings(kafka), "group"), AtLeastOnce)
+    with pytest.raises(DeliveryImpossible, match="CREDITSTREAM_DELIVERY=at_least_once"):
+        await delivery_of(read_settings(kafka | {"delivery": "exactly_once"}), "group")
+
+
+@pytest.mark.real_broker
+async def test_a_broker_with_transactions_gets_exactly_once_unless_told_otherwise(
+    real_broker: str,
+) -> None:
+    kafka = {"kafka.bootstrap_servers": real_broker}
+
+    assert isinstance(await delivery_of(read_settings(kafka), "group"), ExactlyOnce)
+    told = read_settings(kafka | {"delivery": "at_least_once"})
+    assert isinstance(await delivery_of(told, "group"), AtLeastOnce)
+
+
+@pytest.mark.real_broker
+async def test_a_new_owner_goes_on_behind_what_is_committed_and_the_old_one_is_fenced_off(
+    real_broker: str,
+) -> None:
+    kafka, group = kafka_at(real_broker), uuid.uuid4().hex
+    await create_topics(kafka)
+    async with ExactlyOnce(kafka, group) as old, ExactlyOnce(kafka, group) as new:
+        await old.take_over([0, 1])
+        assert old.undelivered(a_poll(kafka, 0, 5), 8).offsets == range(5)
+        await old.deliver(a_poll(kafka, 0, 5), output(kafka, b"first"))
+        assert old.undelivered(a_poll(kafka, 3, 5), 8).offsets == range(5, 8)
+        assert not old.undelivered(a_poll(kafka, 0, 5), 8)
+
+        with pytest.raises(LogTruncated, match=r"/0 ends at 3, but all before 5 was decided"):
+            old.undelivered(a_poll(kafka, 0, 3), 3)
+
+        await new.take_over([0])
+        assert new.undelivered(a_poll(kafka, 0, 8), 8).offsets == range(5, 8)
+        with pytest.raises(BaseExceptionGroup) as refused:
+            await old.deliver(a_poll(kafka, 5, 3), output(kafka, b"of the old owner"))
+        assert refused.group_contains(ProducerFenced)
+        await new.deliver(a_poll(kafka, 5, 3), output(kafka, b"second"))
+
+    assert await visible(kafka) == [b"first", b"second"]
+
+
+@pytest.mark.real_broker
+async def test_what_a_dead_owner_left_open_is_never_seen(real_broker: str) -> None:
+    kafka, group = kafka_at(real_broker), uuid.uuid4().hex
+    await create_topics(kafka)
+    async with ExactlyOnce(kafka, group) as dead, ExactlyOnce(kafka, group) as new:
+        await dead.take_over([0])
+        publisher = dead._owned[0].publisher
+        assert isinstance(publisher, TransactionalPublisher)
+        await publisher._entered().begin_transaction()
+        await publisher.publish_all(0, output(kafka, b"not committed"))
+
+        async with asyncio.timeout(5):  # far less than the broker would wait by itself
+            await new.take_over([0])
+            await new.deliver(a_poll(kafka, 0, 3), output(kafka, b"committed"))
+            assert await visible(kafka) == [b"committed"]
+
+
+@pytest.mark.real_broker
+async def test_large_and_ordinary_records_share_a_transaction(real_broker: str) -> None:
+    kafka, group = kafka_at(real_broker), uuid.uuid4().hex
+    await create_topics(kafka)
+    parked = Output(kafka.parked, [OutRecord(b"k", b"x" * 1_900_000, [], 1)], 2_020_000)
+    decisions = output(kafka, *(b"%06d" % n + b"d" * 600 for n in range(5_000)))
+    async with ExactlyOnce(kafka, group) as delivery:
+        await delivery.take_over([0])
+        await delivery.deliver(a_poll(kafka, 0, 5_001), [*decisions, parked])
+
+    found = await visible(kafka)
+    assert [value[:6] for value in found] == [b"%06d" % n for n in range(5_000)]
+    assert len((await records_of(kafka.bootstrap_servers, kafka.parked))[0].value) == 1_900_000
