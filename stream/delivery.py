@@ -40,6 +40,16 @@ class LogTruncated(Exception):
         super().__init__(msg)
 
 
+class Lease(Protocol):
+    """One partition of the input in the hands of one owner, until the next `take_over`."""
+
+    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
+        """Give what of a poll was not delivered before; `end_offset` is its partition's end."""
+
+    async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
+        """Return once all output of a poll is out; raises, and then the process ends."""
+
+
 class Delivery(Protocol):
     """Writes what scoring makes of polls, each to the partition that the poll came from."""
 
@@ -55,11 +65,8 @@ class Delivery(Protocol):
     async def take_over(self, partitions: Collection[int]) -> None:
         """Own these partitions of the input, and no others, before anything is read of them."""
 
-    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
-        """Give what of a poll was not delivered before; `end_offset` is its partition's end."""
-
-    async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
-        """Return once all output of a poll is out; raises, and then the process ends."""
+    def lease(self, partition: int) -> Lease:
+        """Give the present lease of a partition, for one poll from beginning to end."""
 
 
 class AtLeastOnce:
@@ -91,6 +98,10 @@ class AtLeastOnce:
     async def take_over(self, partitions: Collection[int]) -> None:
         """Do nothing: whoever has a partition may write."""
 
+    def lease(self, partition: int) -> Self:  # noqa: ARG002
+        """Give this: it knows nothing of partitions."""
+        return self
+
     def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:  # noqa: ARG002
         """Give the poll: what was delivered of it before, nobody knows."""
         return poll
@@ -101,11 +112,30 @@ class AtLeastOnce:
 
 
 @dataclass(slots=True)
-class _Owned:
-    """A partition of the input: who alone writes what it leads to, and how far that has come."""
+class OwnedPartition:
+    """
+    A partition of the input, and who alone writes what it leads to.
+
+    Records below `next_offset` are never delivered again, whatever a consumer may still hand over.
+    A later owner, also in this process, makes `deliver` raise.
+    """
 
     publisher: TransactionalPublisher
+    group: str
     next_offset: int
+
+    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
+        """Give the records of a poll from the next offset on; raises LogTruncated."""
+        if end_offset is not None and end_offset < self.next_offset:
+            raise LogTruncated(poll, end_offset, self.next_offset)
+        return poll.since(self.next_offset)
+
+    async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
+        """Write output and offset, all or nothing; raises as `TransactionalPublisher.commit`."""
+        next_offset = int(poll.offsets[-1]) + 1
+        offsets = {TopicPartition(poll.topic, poll.partition): next_offset}
+        await self.publisher.commit(poll.partition, outputs, offsets, self.group)
+        self.next_offset = next_offset
 
 
 class ExactlyOnce:
@@ -114,14 +144,13 @@ class ExactlyOnce:
 
     The transactional id follows from the partition, so that a new owner fences off the old one. It
     does so before it asks for the committed offset: what the old one had open is then aborted, and
-    what it had committed is seen. Records below that offset are never delivered again, whatever a
-    consumer may still hand over.
+    what it had committed is seen.
     """
 
     def __init__(self, kafka: KafkaSettings, group: str) -> None:
         self._kafka = kafka
         self._group = group
-        self._owned: dict[int, _Owned] = {}
+        self._owned: dict[int, OwnedPartition] = {}
         self._open: list[TransactionalPublisher] = []
 
     async def __aenter__(self) -> Self:
@@ -147,24 +176,14 @@ class ExactlyOnce:
                 group.create_task(self._enter(publisher))
         committed = await self._committed(publishers)
         self._owned = {
-            number: _Owned(publisher, committed[number]) for number, publisher in publishers.items()
+            number: OwnedPartition(publisher, self._group, committed[number])
+            for number, publisher in publishers.items()
         }
         logger.info("delivery.taken_over", offsets=committed)
 
-    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
-        """Give the records of a poll from the partition's next offset on; raises LogTruncated."""
-        next_offset = self._owned[poll.partition].next_offset
-        if end_offset is not None and end_offset < next_offset:
-            raise LogTruncated(poll, end_offset, next_offset)
-        return poll.since(next_offset)
-
-    async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
-        """Write output and offset, all or nothing; raises as `TransactionalPublisher.commit`."""
-        owned = self._owned[poll.partition]
-        next_offset = int(poll.offsets[-1]) + 1
-        offsets = {TopicPartition(poll.topic, poll.partition): next_offset}
-        await owned.publisher.commit(poll.partition, outputs, offsets, self._group)
-        owned.next_offset = next_offset
+    def lease(self, partition: int) -> OwnedPartition:
+        """Give the partition as it is owned since the last `take_over`."""
+        return self._owned[partition]
 
     async def _enter(self, publisher: TransactionalPublisher) -> None:
         self._open.append(await publisher.__aenter__())

@@ -52,6 +52,10 @@ class RecordTooLarge(Exception):
         self.size = size
 
 
+class PublisherClosed(Exception):
+    """A publisher writes only between entering and leaving it."""
+
+
 class Publisher:
     """
     An idempotent producer (acks=all) that is done when the broker says so.
@@ -131,7 +135,8 @@ class Publisher:
                 group.create_task(self.publish(topic, partition, records, largest))
 
     def _entered(self) -> AIOKafkaProducer:
-        assert self._producer is not None, "enter the publisher before publishing"
+        if self._producer is None:
+            raise PublisherClosed
         return self._producer
 
     def _batches(

@@ -15,7 +15,7 @@ from sinks.ledger import encode as encode_ledger
 from sinks.parked import ParkedEvent
 from stream.app import Agent, Polls
 from stream.codec import decision_records
-from stream.delivery import Delivery
+from stream.delivery import Delivery, Lease
 from stream.lanes import in_lanes
 from stream.publisher import Output, OutRecord
 from stream.settings import KafkaSettings
@@ -46,20 +46,22 @@ def scoring_agent(
 
             async def decide(taken: Sequence[PollInFlight]) -> None:
                 for poll in taken:
-                    if left := delivery.undelivered(poll.poll, poll.end_offset):
-                        await _decide(left, decider)
+                    # The same lease to the end: by a later one it would be delivered once more.
+                    lease = delivery.lease(poll.poll.partition)
+                    if left := lease.undelivered(poll.poll, poll.end_offset):
+                        await _decide(left, lease, decider)
                     poll.finish()
 
             async with delivery:
                 await in_lanes(polls, lambda poll: poll.poll.partition, decide, waiting=2)
 
-    async def _decide(poll: Poll, decider: Executor) -> None:
+    async def _decide(poll: Poll, lease: Lease, decider: Executor) -> None:
         now_us = clock() // 1000
         loop = asyncio.get_running_loop()
         with metrics.stage("decide"):
             decided = await loop.run_in_executor(decider, pipeline().decide, poll, now_us)
         with metrics.stage("publish"):
-            await delivery.deliver(poll, _outputs(kafka, poll, decided, now_us))
+            await lease.deliver(poll, _outputs(kafka, poll, decided, now_us))
         _count(metrics, poll, decided, clock())
 
     return score

@@ -8,7 +8,7 @@ from aiokafka.errors import ProducerFenced
 
 from scoring.poll import Poll
 from stream.delivery import AtLeastOnce, DeliveryImpossible, ExactlyOnce, LogTruncated, delivery_of
-from stream.publisher import Output, OutRecord, TransactionalPublisher
+from stream.publisher import Output, OutRecord, PublisherClosed
 from stream.reading import records_of
 from stream.settings import KafkaSettings, read_settings
 from stream.topics import create_topics
@@ -56,22 +56,41 @@ async def test_a_new_owner_goes_on_behind_what_is_committed_and_the_old_one_is_f
     await create_topics(kafka)
     async with ExactlyOnce(kafka, group) as old, ExactlyOnce(kafka, group) as new:
         await old.take_over([0, 1])
-        assert old.undelivered(a_poll(kafka, 0, 5), 8).offsets == range(5)
-        await old.deliver(a_poll(kafka, 0, 5), output(kafka, b"first"))
-        assert old.undelivered(a_poll(kafka, 3, 5), 8).offsets == range(5, 8)
-        assert not old.undelivered(a_poll(kafka, 0, 5), 8)
+        assert old.lease(0).undelivered(a_poll(kafka, 0, 5), 8).offsets == range(5)
+        await old.lease(0).deliver(a_poll(kafka, 0, 5), output(kafka, b"first"))
+        assert old.lease(0).undelivered(a_poll(kafka, 3, 5), 8).offsets == range(5, 8)
+        assert not old.lease(0).undelivered(a_poll(kafka, 0, 5), 8)
 
         with pytest.raises(LogTruncated, match=r"/0 ends at 3, but all before 5 was decided"):
-            old.undelivered(a_poll(kafka, 0, 3), 3)
+            old.lease(0).undelivered(a_poll(kafka, 0, 3), 3)
 
         await new.take_over([0])
-        assert new.undelivered(a_poll(kafka, 0, 8), 8).offsets == range(5, 8)
+        assert new.lease(0).undelivered(a_poll(kafka, 0, 8), 8).offsets == range(5, 8)
         with pytest.raises(BaseExceptionGroup) as refused:
-            await old.deliver(a_poll(kafka, 5, 3), output(kafka, b"of the old owner"))
+            await old.lease(0).deliver(a_poll(kafka, 5, 3), output(kafka, b"of the old owner"))
         assert refused.group_contains(ProducerFenced)
-        await new.deliver(a_poll(kafka, 5, 3), output(kafka, b"second"))
+        await new.lease(0).deliver(a_poll(kafka, 5, 3), output(kafka, b"second"))
 
     assert await visible(kafka) == [b"first", b"second"]
+
+
+@pytest.mark.real_broker
+async def test_a_poll_that_outlives_its_lease_is_not_delivered_by_the_next_one(
+    real_broker: str,
+) -> None:
+    kafka, group = kafka_at(real_broker), uuid.uuid4().hex
+    await create_topics(kafka)
+    async with ExactlyOnce(kafka, group) as delivery:
+        await delivery.take_over([0])
+        lease = delivery.lease(0)
+        left = lease.undelivered(a_poll(kafka, 0, 5), 5)
+
+        await delivery.take_over([0])
+        await delivery.lease(0).deliver(a_poll(kafka, 0, 5), output(kafka, b"by the next"))
+        with pytest.raises(PublisherClosed):
+            await lease.deliver(left, output(kafka, b"once more"))
+
+    assert await visible(kafka) == [b"by the next"]
 
 
 @pytest.mark.real_broker
@@ -80,14 +99,13 @@ async def test_what_a_dead_owner_left_open_is_never_seen(real_broker: str) -> No
     await create_topics(kafka)
     async with ExactlyOnce(kafka, group) as dead, ExactlyOnce(kafka, group) as new:
         await dead.take_over([0])
-        publisher = dead._owned[0].publisher
-        assert isinstance(publisher, TransactionalPublisher)
+        publisher = dead.lease(0).publisher
         await publisher._entered().begin_transaction()
         await publisher.publish_all(0, output(kafka, b"not committed"))
 
         async with asyncio.timeout(5):  # far less than the broker would wait by itself
             await new.take_over([0])
-            await new.deliver(a_poll(kafka, 0, 3), output(kafka, b"committed"))
+            await new.lease(0).deliver(a_poll(kafka, 0, 3), output(kafka, b"committed"))
             assert await visible(kafka) == [b"committed"]
 
 
@@ -99,7 +117,7 @@ async def test_large_and_ordinary_records_share_a_transaction(real_broker: str) 
     decisions = output(kafka, *(b"%06d" % n + b"d" * 600 for n in range(5_000)))
     async with ExactlyOnce(kafka, group) as delivery:
         await delivery.take_over([0])
-        await delivery.deliver(a_poll(kafka, 0, 5_001), [*decisions, parked])
+        await delivery.lease(0).deliver(a_poll(kafka, 0, 5_001), [*decisions, parked])
 
     found = await visible(kafka)
     assert [value[:6] for value in found] == [b"%06d" % n for n in range(5_000)]
