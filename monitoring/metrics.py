@@ -74,6 +74,7 @@ class Metrics:
     stage_duration: Histogram
     decisions: Counter
     events_parked: Counter
+    events_repeated: Counter
     unknown_field: Counter
     event_age: Ages
     feature_lookups: Counter
@@ -120,6 +121,9 @@ class Metrics:
             ),
             decisions=counter("decisions", "Decisions acknowledged by Kafka.", "outcome"),
             events_parked=counter("events_parked", "Events parked.", "stage", "code"),
+            events_repeated=counter(
+                "events_repeated", "Events sent again, which were decided before."
+            ),
             unknown_field=counter("unknown_fields", "Fields of events that no contract knows."),
             event_age=Ages(
                 PREFIX + "event_age_seconds",

@@ -157,6 +157,7 @@ class DecisionBatch:
     """
 
     decision_ids: list[bytes]
+    event_digests: list[bytes]
     event_ids: list[str]
     sources: list[str]
     application_ids: NDArray[np.int64]

@@ -1,6 +1,7 @@
 """Bytes of a poll to applications, or to the reason why one can never be decided."""
 
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,7 +30,14 @@ _MESSAGE = re.compile(r"^(?P<rule>.*?)(?: - at `(?P<path>\$.*)`)?$", re.DOTALL)
 _MISSING_FIELD = re.compile(r"^Object missing required field `(?P<field>.*)`$")
 
 Code = Literal[
-    "malformed", "invalid", "duplicate_key", "too_large", "too_deep", "timestamp", "tombstone"
+    "malformed",
+    "invalid",
+    "duplicate_key",
+    "too_large",
+    "too_deep",
+    "timestamp",
+    "tombstone",
+    "conflicting_duplicate",
 ]
 CODES: tuple[Code, ...] = (
     "malformed",
@@ -39,6 +47,7 @@ CODES: tuple[Code, ...] = (
     "too_deep",
     "timestamp",
     "tombstone",
+    "conflicting_duplicate",
 )
 
 
@@ -82,6 +91,18 @@ class Decoded:
     submitted_at_us: list[int]
     rejections: list[Rejection]
     unknown_fields: int
+
+    def without(self, rows: Collection[int]) -> "Decoded":
+        """Leave rows out."""
+        kept = [row for row in range(len(self.positions)) if row not in rows]
+        return Decoded(
+            [self.applications[row] for row in kept],
+            [self.positions[row] for row in kept],
+            [self.envelopes[row] for row in kept],
+            [self.submitted_at_us[row] for row in kept],
+            self.rejections,
+            self.unknown_fields,
+        )
 
 
 class _Refused(Exception):

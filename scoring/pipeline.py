@@ -1,6 +1,6 @@
 """A poll's records to decisions: decode, enrich, score, decide, explain; nothing else happens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,26 +12,30 @@ from scoring.decision import (
     DecisionBatch,
     decision_id,
 )
-from scoring.decode import ApplicationDecoder, EventLimits, Rejection
+from scoring.decode import ApplicationDecoder, Decoded, EventLimits, Rejection
+from scoring.document import shown
 from scoring.enrich import enrich
 from scoring.errors import SchemaMismatch
 from scoring.freshness import STALE_ACTIONS
 from scoring.judge import Scorer, judge
 from scoring.policy import Policy
 from scoring.poll import Poll
+from scoring.recent import RecentEvents, event_digest
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
     """
-    A poll after deciding: each record is a row of `batch` or one of `rejections`, never both.
+    A poll after deciding: each record is a row of `batch`, one of `rejections`, or `repeated`.
 
-    `stale` counts the rows of the table that were too old, by what was done with them.
+    Those `repeated` are only counted: their decision was made before. `stale` counts the rows of
+    the table that were too old, by what was done with them.
     """
 
     batch: DecisionBatch
     rejections: list[Rejection]
     unknown_fields: int
+    repeated: int
     stale: dict[str, int]
 
 
@@ -64,14 +68,30 @@ class Pipeline:
         self._explain = explain
         self._decoder = ApplicationDecoder(definition, limits or EventLimits())
 
-    def decide(self, poll: Poll, decided_at_us: int) -> Decided:
+    def decide(self, poll: Poll, decided_at_us: int, recent: RecentEvents | None = None) -> Decided:
         """
         Decide each record of a poll, or say why it can never be decided.
 
         `decided_at_us` is the time of deciding, in microseconds since 1970; all else in a decision
-        follows from the event, the feature row and the release.
+        follows from the event, the feature row and the release. An event that `recent` knows is not
+        decided again; one with its id and other content is rejected.
         """
         decoded = self._decoder.decode(poll)
+        ids = [
+            decision_id(envelope.source, application.event_id)
+            for envelope, application in zip(decoded.envelopes, decoded.applications, strict=True)
+        ]
+        digests = [event_digest(poll.values[at] or b"") for at in decoded.positions]
+        repeated = 0
+        if recent is not None:
+            before = recent.sort_out(ids, digests)
+            if rows := before.repeated | before.conflicting:
+                conflicts = [_conflict(decoded, row) for row in sorted(before.conflicting)]
+                rejections = sorted(decoded.rejections + conflicts, key=lambda r: r.position)
+                decoded = replace(decoded.without(rows), rejections=rejections)
+                ids = [one for row, one in enumerate(ids) if row not in rows]
+                digests = [one for row, one in enumerate(digests) if row not in rows]
+                repeated = len(before.repeated)
         positions = np.array(decoded.positions, dtype=np.intp)
         submitted_at_us = np.array(decoded.submitted_at_us, dtype=np.int64)
         freshness = self.policy.freshness
@@ -92,10 +112,8 @@ class Pipeline:
         sources = [envelope.source for envelope in decoded.envelopes]
         event_ids = [application.event_id for application in decoded.applications]
         batch = DecisionBatch(
-            decision_ids=[
-                decision_id(source, event_id)
-                for source, event_id in zip(sources, event_ids, strict=True)
-            ],
+            decision_ids=ids,
+            event_digests=digests,
             event_ids=event_ids,
             sources=sources,
             application_ids=np.array(
@@ -125,7 +143,15 @@ class Pipeline:
         done["recompute"] = enriched.recomputed
         if freshness is not None:
             done["note" if freshness.stale == "note" else "refer"] = int(stale.sum())
-        return Decided(batch, decoded.rejections, decoded.unknown_fields, done)
+        return Decided(batch, decoded.rejections, decoded.unknown_fields, repeated, done)
+
+
+def _conflict(decoded: Decoded, row: int) -> Rejection:
+    rule = "an event sent again has the content that it had"
+    event_id = decoded.applications[row].event_id
+    return Rejection(
+        decoded.positions[row], "conflicting_duplicate", "$.event_id", shown(event_id), rule
+    )
 
 
 def source_share(batch: DecisionBatch) -> dict[str, int]:

@@ -9,6 +9,9 @@ from stream.publisher import OutRecord
 
 DECISION_TYPE = "credit.decision.made.v1"
 APPLICATION_TYPE = "credit.application.submitted.v1"
+EVENT_DIGEST = "creditstream-event"
+"""The header that names the content of the event that was decided, in hexadecimal digits."""
+
 _SOURCE = b"creditstream"
 
 
@@ -23,8 +26,13 @@ def decision_records(batch: DecisionBatch) -> Iterator[OutRecord]:
         ("content-type", b"application/json"),
         ("ce_time", instant(batch.decided_at_us).isoformat().encode()),
     ]
-    for decision, traceparent in zip(batch.decisions(), batch.traceparents, strict=True):
-        headers = [*constant, ("ce_id", decision.decision_id.encode())]
+    rows = zip(batch.decisions(), batch.traceparents, batch.event_digests, strict=True)
+    for decision, traceparent, digest in rows:
+        headers = [
+            *constant,
+            ("ce_id", decision.decision_id.encode()),
+            (EVENT_DIGEST, digest.hex().encode()),
+        ]
         if traceparent is not None:
             headers.append(("traceparent", traceparent))
         applicant = decision.applicant_id or str(decision.application_id)

@@ -116,9 +116,10 @@ def _beyond(events: EventSettings) -> str:
         "are none); `duplicate_key`, a key that stands twice in an object, escaped or not; "
         "`invalid`, a whole number written with a fraction or an exponent, a `submitted_at` that "
         "is no real time or has no offset or a leap second, and a header `ce_source` that is "
-        f"empty, above {LONGEST_SOURCE} bytes or no UTF-8; `timestamp`, submitted more than "
-        f"{events.max_age_days:g} days before or {events.max_ahead_seconds:g} seconds after the "
-        "record's own Kafka timestamp."
+        f"empty, above {LONGEST_SOURCE} bytes or no UTF-8; `conflicting_duplicate`, the source and "
+        "`event_id` of an event that was decided lately, with another value; "
+        f"`timestamp`, submitted more than {events.max_age_days:g} days before or "
+        f"{events.max_ahead_seconds:g} seconds after the record's own Kafka timestamp."
     )
 
 

@@ -14,7 +14,9 @@ from aiokafka.errors import KafkaError, NotCoordinatorError
 from aiokafka.structs import OffsetAndMetadata
 
 from scoring.poll import Poll
+from scoring.recent import RecentEvents
 from stream.publisher import Output, Publisher, TransactionalPublisher
+from stream.read_back import read_back
 from stream.settings import KafkaSettings, Settings
 from stream.topics import keeps_transactions, parked_record_bytes
 
@@ -41,7 +43,13 @@ class LogTruncated(Exception):
 
 
 class Lease(Protocol):
-    """One partition of the input in the hands of one owner, until the next `take_over`."""
+    """
+    One partition of the input in the hands of one owner, until the next `take_over`.
+
+    `recent` are the events that were decided lately; None where nobody knows.
+    """
+
+    recent: RecentEvents | None
 
     def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
         """Give what of a poll was not delivered before; `end_offset` is its partition's end."""
@@ -75,6 +83,8 @@ class AtLeastOnce:
 
     A crash between the two repeats the output.
     """
+
+    recent: RecentEvents | None = None
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._publisher = Publisher(
@@ -123,6 +133,7 @@ class OwnedPartition:
     publisher: TransactionalPublisher
     group: str
     next_offset: int
+    recent: RecentEvents | None
 
     def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
         """Give the records of a poll from the next offset on; raises LogTruncated."""
@@ -175,8 +186,9 @@ class ExactlyOnce:
             for publisher in publishers.values():
                 group.create_task(self._enter(publisher))
         committed = await self._committed(publishers)
+        recent = await read_back(self._kafka, publishers)
         self._owned = {
-            number: OwnedPartition(publisher, self._group, committed[number])
+            number: OwnedPartition(publisher, self._group, committed[number], recent[number])
             for number, publisher in publishers.items()
         }
         logger.info("delivery.taken_over", offsets=committed)

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 from scoring.decode import Code
 from scoring.envelope import LONGEST_SOURCE
 from sinks.parked import PREFIX, Stage
-from stream.codec import APPLICATION_TYPE, DECISION_TYPE
+from stream.codec import APPLICATION_TYPE, DECISION_TYPE, EVENT_DIGEST
 
 _JSON = "application/json"
 
@@ -42,7 +42,9 @@ class ApplicationHeaders(msgspec.Struct, rename={"content_type": "content-type"}
     content_type: Annotated[str, Meta(examples=[_JSON])] | UnsetType = UNSET
 
 
-class DecisionHeaders(msgspec.Struct, rename={"content_type": "content-type"}):
+class DecisionHeaders(
+    msgspec.Struct, rename={"content_type": "content-type", "event_digest": EVENT_DIGEST}
+):
     """CloudEvents in binary mode."""
 
     ce_specversion: Literal["1.0"]
@@ -51,6 +53,13 @@ class DecisionHeaders(msgspec.Struct, rename={"content_type": "content-type"}):
     ce_type: Annotated[str, Meta(extra_json_schema={"const": DECISION_TYPE})]
     ce_time: Annotated[datetime, Meta(tz=True, description="`decided_at`.")]
     content_type: _ContentType
+    event_digest: Annotated[
+        str,
+        Meta(
+            pattern="^[0-9a-f]{16}$",
+            description="Of the application's value as it came: 8 bytes of BLAKE2b.",
+        ),
+    ]
     traceparent: (
         Annotated[
             str, Meta(min_length=55, max_length=55, description="The application's, if it had one.")

@@ -59,9 +59,13 @@ def scoring_agent(
         now_us = clock() // 1000
         loop = asyncio.get_running_loop()
         with metrics.stage("decide"):
-            decided = await loop.run_in_executor(decider, pipeline().decide, poll, now_us)
+            decided = await loop.run_in_executor(
+                decider, pipeline().decide, poll, now_us, lease.recent
+            )
         with metrics.stage("publish"):
             await lease.deliver(poll, _outputs(kafka, poll, decided, now_us))
+        if lease.recent is not None:
+            lease.recent.remember(decided.batch.decision_ids, decided.batch.event_digests)
         _count(metrics, poll, decided, clock())
 
     return score
@@ -106,6 +110,7 @@ def _count(metrics: Metrics, poll: Poll, decided: Decided, now_ns: int) -> None:
     metrics.feature_age.observe(ages[~np.isnan(ages)])
     for rejection in decided.rejections:
         metrics.events_parked.labels(stage="decode", code=rejection.code).inc()
+    metrics.events_repeated.inc(decided.repeated)
     metrics.unknown_field.inc(decided.unknown_fields)
     metrics.observe_ages((now_ns / 1e6 - batch.produced_at_ms.astype(np.float64)) / 1e3)
     metrics.last_progress.set(now_ns / 1e9)

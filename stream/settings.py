@@ -50,6 +50,10 @@ class KafkaSettings(_Section):
     parked_max_bytes: Annotated[int, Field(ge=100_000, le=50_000_000)] = Field(
         2_000_000, description="An event above it is parked by head and digest."
     )
+    resend_window: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        10_000,
+        description="An event sent again within so many of its partition is not decided again.",
+    )
     max_poll_records: Annotated[int, Field(ge=1, le=100_000)] = Field(
         2_000, description="Records decided together, at most."
     )

@@ -91,6 +91,30 @@ def test_a_worker_that_slept_through_its_session_is_fenced_off_and_ends(
     assert (len(decided), len(set(decided))) == (42_000, 42_000)
 
 
+@pytest.mark.real_broker
+@pytest.mark.timeout(450)
+def test_events_sent_again_are_not_decided_again_by_a_worker_that_never_saw_them(
+    settings: Settings, prepared: Prepared
+) -> None:
+    records = applications(prepared, 2_000)
+    last = records[-1]
+    assert last.value is not None
+    other = last._replace(value=last.value + b" ")
+
+    with running(settings, "scoring", "sink") as (processes, door):
+        asyncio.run(send(settings.kafka, records))
+        wait_for(door, DISTINCT, 2_000, processes)
+        os.kill(processes[0].pid, signal.SIGKILL)
+        asyncio.run(send(settings.kafka, [*records, other, *applications(prepared, 2_100)[2_000:]]))
+        wait_for(door, DISTINCT, 2_100, processes)
+        wait_for(door, "SELECT count() AS n FROM parked", 1, processes)
+
+        (parked,) = door.query("SELECT code, path FROM parked").to_pylist()
+    assert parked == {"code": "conflicting_duplicate", "path": "$.event_id"}
+    decided = asyncio.run(decided_events(settings.kafka))
+    assert (len(decided), len(set(decided))) == (2_100, 2_100)
+
+
 def hostile() -> list[tuple[bytes | None, bytes | None, Headers]]:
     """Records that may crash a worker: key, value and headers, near the broker's limit of size."""
     event = {"submitted_at": datetime.now(UTC).isoformat(), "application_id": 7}

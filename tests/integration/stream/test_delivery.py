@@ -7,12 +7,14 @@ import pytest
 from aiokafka.errors import ProducerFenced
 
 from scoring.poll import Poll
+from stream.codec import decision_records
 from stream.delivery import AtLeastOnce, DeliveryImpossible, ExactlyOnce, LogTruncated, delivery_of
 from stream.publisher import Output, OutRecord, PublisherClosed
 from stream.reading import records_of
 from stream.settings import KafkaSettings, read_settings
 from stream.topics import create_topics
 from tests.integration.stream.test_start import kafka_at
+from tests.unit.sinks.decisions import a_batch
 
 
 def a_poll(kafka: KafkaSettings, first: int, count: int) -> Poll:
@@ -122,3 +124,28 @@ async def test_large_and_ordinary_records_share_a_transaction(real_broker: str) 
     found = await visible(kafka)
     assert [value[:6] for value in found] == [b"%06d" % n for n in range(5_000)]
     assert len((await records_of(kafka.bootstrap_servers, kafka.parked))[0].value) == 1_900_000
+
+
+@pytest.mark.real_broker
+async def test_a_new_owner_knows_which_events_were_decided_last(real_broker: str) -> None:
+    kafka = kafka_at(real_broker).model_copy(update={"resend_window": 3})
+    group = uuid.uuid4().hex
+    await create_topics(kafka)
+    async with ExactlyOnce(kafka, group) as delivery:
+        await delivery.take_over([0, 1])
+        batches = [a_batch(2, first_offset=2 * n) for n in range(3)]
+        for batch in batches:
+            poll = a_poll(kafka, int(batch.offsets[0]), 2)
+            records = Output(kafka.decisions, decision_records(batch))
+            await delivery.lease(0).deliver(poll, [records])
+
+        await delivery.take_over([0, 1])
+        recent, of_other = delivery.lease(0).recent, delivery.lease(1).recent
+
+    assert recent is not None
+    assert of_other is not None
+    assert (len(recent), len(of_other)) == (3, 0)
+    ids = [one for batch in batches for one in batch.decision_ids]
+    digests = [one for batch in batches for one in batch.event_digests]
+    assert recent.sort_out(ids, digests).repeated == {3, 4, 5}
+    assert recent.sort_out(ids, digests[::-1]).conflicting == {3, 4, 5}

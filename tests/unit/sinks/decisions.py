@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scoring.decision import MISSING_SOURCE, NO_TIME, DecisionBatch, Reason, decision_id
+from scoring.recent import event_digest
 
 MINUTE_US = 60_000_000
 START_US = 1_767_225_600_000_000  # 2026-01-01 00:00 UTC
@@ -42,6 +43,7 @@ def a_batch(
     delays = np.array(latency_ms if latency_ms is not None else [7] * rows, dtype=np.int64)
     return DecisionBatch(
         decision_ids=[decision_id("shop", event_id) for event_id in ids],
+        event_digests=[event_digest(event_id.encode()) for event_id in ids],
         event_ids=ids,
         sources=["shop"] * rows,
         application_ids=1000 + offsets,
