@@ -17,7 +17,8 @@ from models.prepared import Prepared
 from models.release import open_release
 from models.score_file import score_file
 from scoring.poll import Headers
-from stream.reading import records_of
+from sinks.door import SqlDoor
+from stream.reading import records_of, status_of
 from stream.send import send_file
 from stream.settings import KafkaSettings, Settings
 from tests.e2e.installation import (
@@ -113,6 +114,26 @@ def test_events_sent_again_are_not_decided_again_by_a_worker_that_never_saw_them
     assert parked == {"code": "conflicting_duplicate", "path": "$.event_id"}
     decided = asyncio.run(decided_events(settings.kafka))
     assert (len(decided), len(set(decided))) == (2_100, 2_100)
+
+
+@pytest.mark.real_broker
+@pytest.mark.timeout(450)
+def test_markers_of_transactions_at_the_end_of_topics_are_no_lag(
+    settings: Settings, prepared: Prepared
+) -> None:
+    settings = settings.model_copy(update={"stall_seconds": 8.0})
+
+    with installed(settings, "scoring", "sink", "monitor") as found:
+        door = SqlDoor(found[1].url)
+        asyncio.run(send(settings.kafka, applications(prepared, 100)))
+        wait_for(door, DISTINCT, 100, [one.process for one in found])
+        time.sleep(12.0)  # longer than a worker with lag may stand still
+        lags = [status.get("lag") for one in found if (status := status_of(one.url)) is not None]
+        for one in found:
+            one.process.look_after()
+
+    assert [set(lag.values()) for lag in lags if lag] == [{0}, {0}, {0}]
+    assert [one.process.starts for one in found] == [1, 1, 1]
 
 
 def hostile() -> list[tuple[bytes | None, bytes | None, Headers]]:
