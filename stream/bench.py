@@ -79,7 +79,9 @@ class PipelineBench(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class _Usage:
+class Usage:
+    """What a process has used."""
+
     cpu_seconds: float
     resident_bytes: int
 
@@ -91,7 +93,7 @@ def bench_pipeline(console: Console, example: Example, folder: Path, events: int
     os.sched_setaffinity(0, cores[1:] or cores)
     try:
         with installed(console, example, folder, ["scoring"]) as running:
-            _pin(running.processes["scoring"].pid, {cores[0]})
+            pin(running.processes["scoring"].pid, {cores[0]})
             with console.status(f"{events:,} events end to end"):
                 end_to_end = asyncio.run(_end_to_end(running, events))
         settings = running.settings["scoring"]
@@ -122,13 +124,13 @@ async def _end_to_end(running: Installation, events: int) -> EndToEnd:
         _Answered(kafka) as answered,
     ):
         await _send_and_await(publisher, kafka, records, answered, _WARM_UP)
-        before, started = _usage(running), time.perf_counter()
+        before, started = usage_at(running.url("scoring")), time.perf_counter()
         marks = sorted({max(events // 10, 1), events})
         done = 0
         for mark in marks:
             await _send_and_await(publisher, kafka, records, answered, mark - done)
             done = mark
-            usage = _usage(running)
+            usage = usage_at(running.url("scoring"))
             memory.append(Memory(_WARM_UP + mark, usage.resident_bytes))
         seconds = time.perf_counter() - started
     cpu_s = usage.cpu_seconds - before.cpu_seconds
@@ -248,17 +250,19 @@ def _least(stage: Callable[[], object]) -> float:
     return min(taken)
 
 
-def _usage(running: Installation) -> _Usage:
-    text = httpx.get(f"{running.url('scoring')}/metrics", timeout=10.0).text
+def usage_at(url: str) -> Usage:
+    """Ask a worker's status service for its processor time and memory."""
+    text = httpx.get(f"{url}/metrics", timeout=10.0).text
     found = {
         sample.name: sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-    return _Usage(found["process_cpu_seconds_total"], int(found["process_resident_memory_bytes"]))
+    return Usage(found["process_cpu_seconds_total"], int(found["process_resident_memory_bytes"]))
 
 
-def _pin(pid: int, cores: set[int]) -> None:
+def pin(pid: int, cores: set[int]) -> None:
+    """Let a process, all its threads, run on these cores alone."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(thread.name), cores)
 

@@ -106,7 +106,7 @@ def installed(
             for process in processes.values():
                 process.start()
             _write_settings(running)
-            _await_ready(running)
+            await_ready({role: running.url(role) for role in roles}, folder)
         yield running
 
 
@@ -157,18 +157,19 @@ def _write_settings(running: Installation) -> None:
     running.shell_settings.write_text("".join(lines))
 
 
-def _await_ready(running: Installation) -> None:
+def await_ready(urls: Mapping[Role, str], folder: Path) -> None:
+    """Wait until each role says so at its address; raises NotReady, naming the folder of logs."""
     deadline = time.monotonic() + _READY_SECONDS
-    waiting = set(running.processes)
+    waiting = set(urls)
     while waiting:
         for role in list(waiting):
-            status = status_of(running.url(role))
+            status = status_of(urls[role])
             if status is not None and not status["not_ready"]:
                 waiting.remove(role)
         if waiting and time.monotonic() > deadline:
             msg = (
                 f"not ready after {_READY_SECONDS:.0f} s: {', '.join(sorted(waiting))}; "
-                f"see {running.folder}/*.log"
+                f"see {folder}/*.log"
             )
             raise NotReady(msg)
         time.sleep(_LOOK_SECONDS)

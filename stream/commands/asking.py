@@ -117,6 +117,24 @@ def bench_pipeline(
         print_bench(result, as_json=as_json)
 
 
+def bench_delivery(
+    events: Annotated[int, typer.Option(min=1_000, help="How many at full load.")] = 100_000,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Measure what exactly once costs against at least once, at Apache Kafka (Java, Maven)."""
+    from rich.console import Console
+
+    from stream.bench_delivery import bench_delivery as measure
+    from stream.bench_delivery import print_bench
+    from stream.examples import EXAMPLES
+
+    with errors():
+        example = EXAMPLES["taiwan-default"]
+        result = measure(Console(stderr=True), example, WORK / "bench", events)
+        print_bench(result, as_json=as_json)
+
+
 def bench_features(
     rows: Annotated[int, typer.Option(min=1_000, help="Applicants of the table.")] = 356_255,
     columns: Annotated[int, typer.Option(min=1, help="Features of each.")] = 189,
