@@ -73,8 +73,8 @@ class Delivery(Protocol):
     async def take_over(self, partitions: Collection[int]) -> None:
         """Own these partitions of the input, and no others, before anything is read of them."""
 
-    def lease(self, partition: int) -> Lease:
-        """Give the present lease of a partition, for one poll from beginning to end."""
+    def lease(self, partition: int) -> Lease | None:
+        """Give a partition's present lease, for one poll from beginning to end; None: another's."""
 
 
 class AtLeastOnce:
@@ -193,9 +193,9 @@ class ExactlyOnce:
         }
         logger.info("delivery.taken_over", offsets=committed)
 
-    def lease(self, partition: int) -> OwnedPartition:
-        """Give the partition as it is owned since the last `take_over`."""
-        return self._owned[partition]
+    def lease(self, partition: int) -> OwnedPartition | None:
+        """Give the partition as it is owned since the last `take_over`; None where it is not."""
+        return self._owned.get(partition)
 
     async def _enter(self, publisher: TransactionalPublisher) -> None:
         self._open.append(await publisher.__aenter__())

@@ -47,7 +47,9 @@ def scoring_agent(
             async def decide(taken: Sequence[PollInFlight]) -> None:
                 for poll in taken:
                     # The same lease to the end: by a later one it would be delivered once more.
-                    lease = delivery.lease(poll.poll.partition)
+                    lease = None if poll.stale else delivery.lease(poll.poll.partition)
+                    if lease is None:
+                        continue  # it waited until its partition was given back
                     if left := lease.undelivered(poll.poll, poll.end_offset):
                         await _decide(left, lease, decider)
                     poll.finish()

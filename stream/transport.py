@@ -41,10 +41,11 @@ class PollInFlight:
     makes its offsets committable. One that it has said to `begin` is waited for before a partition
     is given back. Faust's own acknowledgements count for nothing: it gives them
     also where an agent failed or was cancelled. `end_offset` is where the partition ended when the
-    poll was fetched.
+    poll was fetched. One that is `stale` is of an earlier assignment: it comes again, and one that
+    was not begun yet must not be, as those before it may have been left out.
     """
 
-    __slots__ = ("_on_finish", "_on_wait", "begun", "end_offset", "finished", "poll")
+    __slots__ = ("_on_finish", "_on_wait", "begun", "end_offset", "finished", "poll", "stale")
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class PollInFlight:
         self.end_offset = end_offset
         self.begun = False
         self.finished = False
+        self.stale = False
         self._on_finish = on_finish
         self._on_wait = on_wait
 
@@ -91,6 +93,11 @@ class PartitionProgress:
     def busy(self) -> bool:
         """Whether a poll is being worked on."""
         return any(poll.begun and not poll.finished for poll in self.in_flight)
+
+    def forget(self) -> None:
+        """Leave the polls to the next owner of the partition."""
+        for poll in self.in_flight:
+            poll.stale = True
 
     def advance(self) -> None:
         """Take finished polls off the front."""
@@ -190,11 +197,11 @@ class PollConsumer(faust_aiokafka.Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let the polls under way finish and commit them (Faust does), then forget the rest."""
         await super().on_partitions_revoked(revoked)
-        self._progress.clear()
+        self._forget()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start from nothing: positions are the group's committed offsets again."""
-        self._progress.clear()
+        self._forget()
         self.last_progress = monotonic()
         if self._owner is not None:
             try:
@@ -202,6 +209,11 @@ class PollConsumer(faust_aiokafka.Consumer):
             except Exception as error:  # noqa: BLE001 - whatever it is, the process ends of it
                 await self.app.crash(error)
         await super().on_partitions_assigned(assigned, generation_id)
+
+    def _forget(self) -> None:
+        for progress in self._progress.values():
+            progress.forget()
+        self._progress.clear()
 
     async def wait_empty(self) -> None:
         """

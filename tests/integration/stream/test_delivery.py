@@ -8,7 +8,14 @@ from aiokafka.errors import ProducerFenced
 
 from scoring.poll import Poll
 from stream.codec import decision_records
-from stream.delivery import AtLeastOnce, DeliveryImpossible, ExactlyOnce, LogTruncated, delivery_of
+from stream.delivery import (
+    AtLeastOnce,
+    DeliveryImpossible,
+    ExactlyOnce,
+    LogTruncated,
+    OwnedPartition,
+    delivery_of,
+)
 from stream.publisher import Output, OutRecord, PublisherClosed
 from stream.reading import records_of
 from stream.settings import KafkaSettings, read_settings
@@ -21,6 +28,12 @@ def a_poll(kafka: KafkaSettings, first: int, count: int) -> Poll:
     offsets = range(first, first + count)
     nothing: list[None] = [None] * count
     return Poll(kafka.applications, 0, offsets, [0] * count, nothing, nothing, [[]] * count)
+
+
+def held(delivery: ExactlyOnce, partition: int = 0) -> OwnedPartition:
+    lease = delivery.lease(partition)
+    assert lease is not None
+    return lease
 
 
 def output(kafka: KafkaSettings, *values: bytes) -> list[Output]:
@@ -66,20 +79,21 @@ async def test_a_new_owner_goes_on_behind_what_is_committed_and_the_old_one_is_f
     await create_topics(kafka)
     async with ExactlyOnce(kafka, group) as old, ExactlyOnce(kafka, group) as new:
         await old.take_over([0, 1])
-        assert old.lease(0).undelivered(a_poll(kafka, 0, 5), 8).offsets == range(5)
-        await old.lease(0).deliver(a_poll(kafka, 0, 5), output(kafka, b"first"))
-        assert old.lease(0).undelivered(a_poll(kafka, 3, 5), 8).offsets == range(5, 8)
-        assert not old.lease(0).undelivered(a_poll(kafka, 0, 5), 8)
+        assert held(old).undelivered(a_poll(kafka, 0, 5), 8).offsets == range(5)
+        await held(old).deliver(a_poll(kafka, 0, 5), output(kafka, b"first"))
+        assert held(old).undelivered(a_poll(kafka, 3, 5), 8).offsets == range(5, 8)
+        assert not held(old).undelivered(a_poll(kafka, 0, 5), 8)
 
         with pytest.raises(LogTruncated, match=r"/0 ends at 3, but all before 5 was decided"):
-            old.lease(0).undelivered(a_poll(kafka, 0, 3), 3)
+            held(old).undelivered(a_poll(kafka, 0, 3), 3)
 
+        assert new.lease(0) is None
         await new.take_over([0])
-        assert new.lease(0).undelivered(a_poll(kafka, 0, 8), 8).offsets == range(5, 8)
+        assert held(new).undelivered(a_poll(kafka, 0, 8), 8).offsets == range(5, 8)
         with pytest.raises(BaseExceptionGroup) as refused:
-            await old.lease(0).deliver(a_poll(kafka, 5, 3), output(kafka, b"of the old owner"))
+            await held(old).deliver(a_poll(kafka, 5, 3), output(kafka, b"of the old owner"))
         assert refused.group_contains(ProducerFenced)
-        await new.lease(0).deliver(a_poll(kafka, 5, 3), output(kafka, b"second"))
+        await held(new).deliver(a_poll(kafka, 5, 3), output(kafka, b"second"))
 
     assert await visible(kafka, kafka.decisions, 2) == [b"first", b"second"]
 
@@ -92,11 +106,11 @@ async def test_a_poll_that_outlives_its_lease_is_not_delivered_by_the_next_one(
     await create_topics(kafka)
     async with ExactlyOnce(kafka, group) as delivery:
         await delivery.take_over([0])
-        lease = delivery.lease(0)
+        lease = held(delivery)
         left = lease.undelivered(a_poll(kafka, 0, 5), 5)
 
         await delivery.take_over([0])
-        await delivery.lease(0).deliver(a_poll(kafka, 0, 5), output(kafka, b"by the next"))
+        await held(delivery).deliver(a_poll(kafka, 0, 5), output(kafka, b"by the next"))
         with pytest.raises(PublisherClosed):
             await lease.deliver(left, output(kafka, b"once more"))
 
@@ -109,13 +123,13 @@ async def test_what_a_dead_owner_left_open_is_never_seen(real_broker: str) -> No
     await create_topics(kafka)
     async with ExactlyOnce(kafka, group) as dead, ExactlyOnce(kafka, group) as new:
         await dead.take_over([0])
-        publisher = dead.lease(0).publisher
+        publisher = held(dead).publisher
         await publisher._entered().begin_transaction()
         await publisher.publish_all(0, output(kafka, b"not committed"))
 
         async with asyncio.timeout(5):  # far less than the broker would wait by itself
             await new.take_over([0])
-            await new.lease(0).deliver(a_poll(kafka, 0, 3), output(kafka, b"committed"))
+            await held(new).deliver(a_poll(kafka, 0, 3), output(kafka, b"committed"))
             assert await visible(kafka, kafka.decisions, 1) == [b"committed"]
 
 
@@ -127,7 +141,7 @@ async def test_large_and_ordinary_records_share_a_transaction(real_broker: str) 
     decisions = output(kafka, *(b"%06d" % n + b"d" * 600 for n in range(5_000)))
     async with ExactlyOnce(kafka, group) as delivery:
         await delivery.take_over([0])
-        await delivery.lease(0).deliver(a_poll(kafka, 0, 5_001), [*decisions, parked])
+        await held(delivery).deliver(a_poll(kafka, 0, 5_001), [*decisions, parked])
 
     found = await visible(kafka, kafka.decisions, 5_000)
     assert [value[:6] for value in found] == [b"%06d" % n for n in range(5_000)]
@@ -145,10 +159,10 @@ async def test_a_new_owner_knows_which_events_were_decided_last(real_broker: str
         for batch in batches:
             poll = a_poll(kafka, int(batch.offsets[0]), 2)
             records = Output(kafka.decisions, decision_records(batch))
-            await delivery.lease(0).deliver(poll, [records])
+            await held(delivery).deliver(poll, [records])
 
         await delivery.take_over([0, 1])
-        recent, of_other = delivery.lease(0).recent, delivery.lease(1).recent
+        recent, of_other = held(delivery).recent, held(delivery, 1).recent
 
     assert recent is not None
     assert of_other is not None

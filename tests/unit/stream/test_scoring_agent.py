@@ -1,4 +1,7 @@
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Self
 
 from features.taiwan_default import DEFINITION
 from models.policies import policy_text
@@ -6,8 +9,21 @@ from monitoring.metrics import PREFIX, Metrics
 from scoring.booster import BoosterScorer
 from scoring.pipeline import Pipeline
 from scoring.policy import Policy
-from stream.scoring_agent import _count
-from tests.builders import NOW_MS, SUBMITTED, a_model_text, a_poll, a_table, an_event
+from scoring.poll import Poll
+from scoring.recent import RecentEvents
+from stream.publisher import Output
+from stream.scoring_agent import _count, scoring_agent
+from stream.settings import KafkaSettings
+from stream.transport import PollInFlight
+from tests.builders import (
+    NOW_MS,
+    SUBMITTED,
+    a_model_text,
+    a_pipeline,
+    a_poll,
+    a_table,
+    an_event,
+)
 
 WORD = '\n[freshness]\nmax_age_days = 35\nstale = "recompute"\n'
 
@@ -37,3 +53,60 @@ def test_the_age_of_the_tables_rows_is_counted_and_what_was_done_with_stale_ones
     assert [at("features_stale_total", action=action) for action in actions] == [1, 2, 0]
     assert at("feature_age_seconds_count") == 1
     assert at("feature_age_seconds_sum") == 36 * 86_400
+
+
+class Kept:
+    """A delivery that keeps what it is given; itself its only lease."""
+
+    recent: RecentEvents | None = None
+
+    def __init__(self) -> None:
+        self.offsets: list[int] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def take_over(self, partitions: Collection[int]) -> None: ...
+
+    def lease(self, partition: int) -> Self | None:
+        return self if partition == 0 else None
+
+    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
+        assert end_offset == 8
+        return poll.since(2)
+
+    async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
+        assert outputs
+        self.offsets += poll.offsets
+
+
+async def test_what_is_delivered_or_another_owners_is_left_out() -> None:
+    finished: list[PollInFlight] = []
+
+    def in_flight(first: int, partition: int = 0) -> PollInFlight:
+        events = [an_event(event_id=f"e-{number}") for number in range(first, first + 2)]
+        poll = replace(a_poll(*events, partition=partition), offsets=range(first, first + 2))
+        return PollInFlight(poll, finished.append, end_offset=8)
+
+    polls = delivered, stale, taken, of_another = [
+        in_flight(0),
+        in_flight(2),
+        in_flight(4),
+        in_flight(6, partition=1),
+    ]
+    stale.stale = True
+
+    async def all_polls() -> AsyncIterator[PollInFlight]:
+        for poll in polls:
+            yield poll
+
+    delivery = Kept()
+    agent = scoring_agent(KafkaSettings(), delivery, a_pipeline, Metrics.create())
+    await agent(all_polls())
+
+    assert delivery.offsets == [4, 5]
+    assert finished == [delivered, taken]
+    assert not stale.finished
+    assert not of_another.finished

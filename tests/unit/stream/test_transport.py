@@ -121,11 +121,13 @@ def test_a_poll_becomes_committable_only_after_all_before_it() -> None:
 def test_a_poll_of_an_earlier_assignment_moves_nothing() -> None:
     progress = PartitionProgress()
     old = a_poll(0, 10, progress)
+    progress.forget()
     progress.in_flight.clear()
     a_poll(100, 10, progress)
 
     old.finish()
 
+    assert old.stale
     assert progress.committable is None
 
 
