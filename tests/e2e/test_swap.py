@@ -60,6 +60,7 @@ def test_a_running_worker_takes_over_what_is_sound_and_keeps_the_old_where_it_is
     current.symlink_to(first)
     table.write_bytes(prepared.features.read_bytes())
     changes = {"release": current, "features": table, "swap_seconds": 0.2}
+    records = applications(prepared, 400)
 
     def point_to(release: Path) -> None:
         (tmp_path / "next").symlink_to(release)
@@ -72,7 +73,7 @@ def test_a_running_worker_takes_over_what_is_sound_and_keeps_the_old_where_it_is
         assert "model.txt" in status["refused"]
         assert status["release"] == first.name
         assert httpx.get(f"{scoring.url}/readyz").status_code == 200
-        asyncio.run(send(settings.kafka, applications(prepared, 200)))
+        asyncio.run(send(settings.kafka, records[:200]))
         decided(settings, 200, {first.name})
 
         point_to(second)
@@ -84,7 +85,7 @@ def test_a_running_worker_takes_over_what_is_sound_and_keeps_the_old_where_it_is
         digest = publish(table, prepared.features, days=1)
         status = wait_until(scoring.url, lambda s: s["feature_table_digest"] == digest)
         assert status["refused"] == ""
-        asyncio.run(send(settings.kafka, applications(prepared, 200)))
+        asyncio.run(send(settings.kafka, records[200:]))
         decided(settings, 400, {first.name, second.name})
         assert scoring.process.starts == 1
 
