@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 
@@ -203,8 +204,12 @@ def _connect(url: str, user: str, password: str) -> Any:
         if url.startswith("chdb://"):
             path = url.removeprefix("chdb://")
             return clickhouse_connect.get_client(interface="chdb", path=path)
+        # Not `dsn=url`: of that the driver takes no scheme, and speaks plain HTTP to https.
+        place = urlsplit(url)
         return clickhouse_connect.get_client(
-            dsn=url,
+            interface=place.scheme,
+            host=place.hostname,
+            port=place.port or 0,
             username=user,
             password=password,
             connect_timeout=TIMEOUT_SECONDS,

@@ -5,9 +5,18 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "CREDITSTREAM_"
@@ -18,6 +27,14 @@ class SettingsInvalid(Exception):
     """A setting is unknown or has a value that is not allowed; says which and what is."""
 
 
+def _with_real_ports(addresses: str) -> str:
+    """Refuse a port that no socket has, in a URL or in one of several host:port by comma."""
+    for address in addresses.split(","):
+        _ = urlsplit(address if "://" in address else f"//{address}").port
+    return addresses
+
+
+_Addresses = Annotated[str, AfterValidator(_with_real_ports)]
 _Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 
 
@@ -30,7 +47,7 @@ class _Section(BaseModel):
 class KafkaSettings(_Section):
     """Where Kafka is, and what the topics are called."""
 
-    bootstrap_servers: str = Field(
+    bootstrap_servers: _Addresses = Field(
         "127.0.0.1:9092",
         pattern=r"^[^,\s]+:\d+(,[^,\s]+:\d+)*$",
         description="Comma-separated host:port.",
@@ -60,7 +77,7 @@ class KafkaSettings(_Section):
     fetch_max_wait_ms: Annotated[int, Field(ge=1, le=100)] = Field(
         100, description="How long the broker may hold a fetch; 10 suits the mock broker."
     )
-    session_timeout: Annotated[float, Field(gt=0, le=300)] = Field(
+    session_timeout: Annotated[float, Field(ge=1, le=300)] = Field(
         10.0, description="Seconds after which a silent worker's partitions go to others."
     )
     commit_interval: Annotated[float, Field(gt=0, le=60)] = Field(
@@ -85,12 +102,12 @@ class KafkaSettings(_Section):
 class StoreSettings(_Section):
     """Where ClickHouse is."""
 
-    url: str = Field(
+    url: _Addresses = Field(
         "http://127.0.0.1:8123",
-        pattern="^(https?://[^@]+|chdb://.+)$",
+        pattern="^(https?://[^@/?#]+/?|chdb://.+)$",
         description="http(s)://host:port without user and password, or chdb:///path (embedded).",
     )
-    door: str = Field(
+    door: _Addresses = Field(
         "http://127.0.0.1:8011", description="The status service of who hosts an embedded store."
     )
     user: str = Field("default", description="Of a ClickHouse server.")
@@ -131,10 +148,10 @@ class EventSettings(_Section):
     max_depth: Annotated[int, Field(ge=2, le=100)] = Field(
         16, description="One nested deeper is parked."
     )
-    max_age_days: Annotated[float, Field(gt=0)] = Field(
+    max_age_days: Annotated[float, Field(gt=0, le=36_500)] = Field(
         400.0, description="How long before its Kafka timestamp it may have been submitted."
     )
-    max_ahead_seconds: Annotated[float, Field(ge=0)] = Field(
+    max_ahead_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = Field(
         300.0, description="How long after its Kafka timestamp it may say it was submitted."
     )
 
@@ -208,7 +225,12 @@ def read_settings(assignments: Mapping[str, str] | None = None) -> Settings:
     allowed.
     """
     known = {_variable(path): path for path, _ in _leaves(Settings)}
-    for name in (*os.environ, *dotenv_values(_ENV_FILE)):
+    try:
+        written = dotenv_values(_ENV_FILE)
+    except UnicodeDecodeError as error:
+        msg = f"{_ENV_FILE} is not UTF-8: {error}"
+        raise SettingsInvalid(msg) from None
+    for name in (*os.environ, *written):
         if name.startswith(PREFIX) and name.upper() not in known:
             _refuse_unknown(name, list(known))
     values: dict[str, Any] = {}
@@ -269,7 +291,7 @@ def _variable(path: str) -> str:
 
 
 def _refuse_unknown(name: str, known: list[str]) -> None:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}?" if close else "see `creditstream doctor`"
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    hint = f"did you mean {close[0]}?" if close else "docs/operating.md has all"
     msg = f"unknown setting {name}: {hint}"
     raise SettingsInvalid(msg)

@@ -75,6 +75,12 @@ def test_a_child_process_reads_the_same_settings(monkeypatch: pytest.MonkeyPatch
         ("kafka.bootstrap_servers", "", "should match pattern"),
         ("kafka.bootstrap_servers", "broker", "should match pattern"),
         ("swap_seconds", "inf", "finite"),
+        ("kafka.bootstrap_servers", "good:9092,broker:99999", "Port out of range"),
+        ("kafka.session_timeout", "0.0001", "greater than or equal to 1"),
+        ("store.url", "http://127.0.0.1:99999", "Port out of range"),
+        ("store.url", "https://127.0.0.1:8443/database", "should match pattern"),
+        ("events.max_age_days", "1e9", "less than or equal to 36500"),
+        ("events.max_ahead_seconds", "1e300", "less than or equal to 31536000"),
         ("store.url", "http://u:secret@127.0.0.1:1", "should match pattern"),
     ],
 )
@@ -85,3 +91,13 @@ def test_a_setting_that_cannot_work_is_refused_and_no_secret_shown(
         read_settings({name: value})
 
     assert "secret" not in str(error.value)
+
+
+def test_a_file_of_settings_that_is_no_text_is_refused_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes(b"\xff\xfe")
+
+    with pytest.raises(SettingsInvalid, match=r"^\.env is not UTF-8"):
+        read_settings()
