@@ -21,8 +21,10 @@ def definition(name: str, schema: FeatureSchema | None = None) -> FeatureDefinit
     if name == BY_NAME and schema is not None:
         return by_name(schema)
     if name not in _SHIPPED:
-        known = ", ".join([*_SHIPPED, BY_NAME])
+        known = ", ".join(_SHIPPED)
         msg = f"no feature definition is called {name!r}; there are {known}"
+        if name == BY_NAME:
+            msg = f"{name!r} has no features of its own, but those of a release; there are {known}"
         raise UnknownDefinition(msg)
     # 189 features take a moment to declare: only those that are asked for.
     found: FeatureDefinition = import_module(_SHIPPED[name]).DEFINITION

@@ -24,7 +24,13 @@ def write_feature_table(
     of that name. The table appears whole or not at all. Raises RowsRefused, TableInvalid.
     """
     check_name(out)
+    if out.resolve() == path.resolve():
+        msg = f"{out}: the table is another file than its rows"
+        raise RowsRefused(msg)
     rows = read_rows(path, key)
+    if not rows.num_rows:
+        msg = f"{path}: holds no rows; a feature table has one at least"
+        raise RowsRefused(msg)
     dates: datetime | NDArray[np.datetime64]
     if as_of is not None:
         dates = as_of
@@ -54,4 +60,8 @@ def _keys(rows: pa.Table, key: str, path: Path) -> NDArray[np.int64] | NDArray[n
     if text:
         return np.array(column.to_pylist(), dtype=str)
     keys: NDArray[np.int64] = column.cast(pa.int64()).to_numpy()
+    if keys.min() < 1:
+        at = int(keys.argmin())
+        msg = f"{path}: key column {key!r}, row {at}: {keys[at]}; an application_id is from 1 on"
+        raise RowsRefused(msg)
     return keys

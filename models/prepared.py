@@ -49,8 +49,10 @@ class Prepared:
         """What the files say of themselves; raises ExampleMissing."""
         try:
             return msgspec.json.decode(self.description.read_bytes(), type=About)
-        except (OSError, msgspec.DecodeError):
-            msg = f"{self.description} is missing: `creditstream prepare` makes it"
+        except (OSError, msgspec.DecodeError) as error:
+            state = "is damaged" if self.description.is_file() else "is missing"
+            cause = f" ({error})" if isinstance(error, msgspec.DecodeError) else ""
+            msg = f"{self.description} {state}{cause}: `creditstream prepare` makes it"
             raise ExampleMissing(msg) from None
 
     @property

@@ -19,6 +19,7 @@ from scoring.decision import NO_TIME
 
 SUBMITTED_AT, AS_OF = "submitted_at", "as_of"
 _AT_ONCE = 200
+_LARGEST_BLOCK = 2**31 - 1
 # Arrow would also make numbers of texts and truth values, which an event may not hold either.
 _NUMBER_KINDS = (
     pa.types.is_integer,
@@ -41,8 +42,11 @@ def _read_parquet(path: Path) -> pa.Table:
 def _read_json(path: Path) -> pa.Table:
     # As texts: of a text that is a time, the reader makes one without its offset.
     times = pa.schema([(name, pa.string()) for name in (SUBMITTED_AT, AS_OF)])
-    options = pyarrow.json.ParseOptions(explicit_schema=times)
-    rows = pyarrow.json.read_json(path, parse_options=options)
+    parsing = pyarrow.json.ParseOptions(explicit_schema=times)
+    # One block, as a fault is told by its row in its block.
+    block = min(path.stat().st_size + 1, _LARGEST_BLOCK)
+    reading = pyarrow.json.ReadOptions(block_size=block)
+    rows = pyarrow.json.read_json(path, read_options=reading, parse_options=parsing)
     absent = [name for name in times.names if rows[name].null_count == rows.num_rows]
     return rows.drop_columns(absent)
 

@@ -128,6 +128,12 @@ def train(
             raise TrainingRefused(msg)
     costs = costs or Costs()
     held_back = np.random.default_rng(seed).random(len(training.label)) < 0.2
+    if any(len(np.unique(training.label[rows])) < 2 for rows in (held_back, ~held_back)):
+        msg = (
+            f"{len(training.label)} training rows are too few: a fifth is held back, and it or the "
+            "rest does not hold both labels"
+        )
+        raise TrainingRefused(msg)
     parameters = {
         "objective": "binary",
         "metric": "auc",

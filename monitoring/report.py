@@ -83,6 +83,11 @@ def run_report(
         except BrokenProcessPool as error:
             msg = "the process that draws the report was killed; it may have lacked memory"
             raise ReportFailed(msg) from error
+        except BaseException:
+            # Told to end: leaving the pool would wait for the report.
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
 
 
 def write_report(

@@ -175,10 +175,16 @@ async def served(app: FastAPI, host: str, port: int) -> AsyncIterator[int]:
         listening.close()
 
 
+def check_address(host: str, port: int) -> None:
+    """See that the service could listen there now; raises CannotListen."""
+    _listen(host, port).close()
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        msg = f"cannot listen on {host}:{port}: {error.strerror or error}"
+        why = f"{error.strerror or error}; set CREDITSTREAM_STATUS__PORT"
+        msg = f"cannot listen on {host}:{port}: {why}"
         raise CannotListen(msg) from error

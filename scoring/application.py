@@ -11,6 +11,9 @@ from features.definition import Attribute, FeatureDefinition
 LONGEST_TEXT = 64
 """Characters of a text attribute, at most."""
 
+INVISIBLE = "\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+"""Characters of control, of direction or without a shape, which make two names look alike."""
+
 # `(?!\n)`: Python's `$` would also let a last newline through.
 _PRINTABLE = "^[!-~]{1,64}$(?!\n)"
 
@@ -35,10 +38,7 @@ SubmittedAt = Annotated[
 ApplicantId = Annotated[
     str,
     Meta(
-        # Control, invisible and direction characters make two keys look alike.
-        pattern=(
-            "^[^\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]{1,64}$(?!\n)"
-        ),
+        pattern=f"^[^{INVISIBLE}]{{1,64}}$(?!\n)",
         description="1 to 64 characters, none of control or direction; the feature table's key, "
         "where that is text.",
     ),

@@ -3,6 +3,7 @@
 import re
 from typing import NamedTuple
 
+from scoring.application import INVISIBLE
 from scoring.poll import Headers
 
 LONGEST_SOURCE = 256
@@ -10,6 +11,9 @@ LONGEST_SOURCE = 256
 
 # W3C Trace Context, version 00.
 _TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
 
 
 class SourceInvalid(Exception):
@@ -50,7 +54,11 @@ def _source(value: bytes) -> str:
         rule = f"ce_source has 1 to {LONGEST_SOURCE} bytes; this has {len(value)}"
         raise SourceInvalid(rule, value)
     try:
-        return value.decode()
+        source = value.decode()
     except UnicodeDecodeError:
         rule = "ce_source is UTF-8"
         raise SourceInvalid(rule, value) from None
+    if _INVISIBLE.search(source):
+        rule = "ce_source has no characters of control or direction"
+        raise SourceInvalid(rule, value)
+    return source

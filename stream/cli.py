@@ -1,5 +1,8 @@
 """The command line: every command by its name."""
 
+import signal
+import sys
+
 import typer
 
 from stream.commands import asking, featuring, making, running
@@ -63,5 +66,6 @@ app.add_typer(benches, name="bench")
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; SIGTERM ends a command as Ctrl-C does: in order."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     app()

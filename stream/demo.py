@@ -5,7 +5,6 @@ import os
 import random
 import shlex
 import signal
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from stream.reading import status_of
 from stream.send import applicants_of
 from stream.simulate import Applicant, Sent, Simulator, send_at_rate
 from stream.summary import published, reconcile, summarise
-from stream.supervisor import Command, console_script, told_to_stop
+from stream.supervisor import Command, console_script, stop_all, told_to_stop
 
 BAD_SHARE = 0.01
 # Parts of the streaming time: when the unit changes, and when the worker is killed.
@@ -64,8 +63,6 @@ def run_demo(
     example: Example, folder: Path, seconds: float, rate: float | None, *, drift: bool, kill: bool
 ) -> int:
     """Run the demo, at the example's rate; give 0 only if nothing was lost or decided twice."""
-    # As Ctrl-C does: all that was started is ended in its order.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     console = Console()
     with installed(console, example, folder) as running:
         _introduce(console, running)
@@ -74,11 +71,16 @@ def run_demo(
             running.settings["sink"], "report", ["report", "--hours", "1"], running.report_log
         )
         rate = rate or example.rate
-        asyncio.run(_stream(console, story, running, report, seconds, rate, drift=drift, kill=kill))
-        found = published(running.settings["scoring"].kafka)
-        result = reconcile(story.sent.events, found, running.door)
-        summarise(console, running.door, running.prepared, found.decisions, result)
-        _print_report(console, running, report)
+        breakages = {"drift": drift, "kill": kill}
+        try:
+            asyncio.run(_stream(console, story, running, report, seconds, rate, **breakages))
+            console.print()  # the live view leaves its last line open where no terminal is
+            found = published(running.settings["scoring"].kafka)
+            result = reconcile(story.sent.events, found, running.door)
+            summarise(console, running.door, running.prepared, found.decisions, result)
+            _print_report(console, running, report)
+        finally:
+            stop_all([report])
     _try_next(console, running, found.decisions[-1].decision_id)
     return 0 if result.good else 1
 

@@ -48,7 +48,7 @@ def examine(settings: Settings) -> int:
     for program, why in (
         ("java", "runs Apache Kafka's jars where no Docker is"),
         ("mvn", "fetches them"),
-        ("docker", "runs docker compose"),
+        ("docker", "with an engine and its compose plugin, runs docker compose"),
     ):
         state = "found" if shutil.which(program) else "not found"
         console.print(f"  {state:7s} {program}: {why}")
@@ -114,7 +114,7 @@ def _worker(settings: Settings) -> str:
     url = f"http://{settings.status.host}:{settings.status.port}"
     status = status_of(url) if settings.status.port else None
     if status is None:
-        return f"none runs at {url}"
+        return f"none answers at {url} (CREDITSTREAM_STATUS__PORT)"
     if status["refused"]:
         msg = f"the one at {url} goes on with what it had: {status['refused']}"
         raise Missing(msg)

@@ -13,6 +13,8 @@ import numpy as np
 from features.home_credit.applicants import attributes_of
 from features.home_credit.build import TablesRefused, computed, opened
 from features.home_credit.definition import DEFINITION
+from features.home_credit.raw_engine import is_address
+from features.home_credit.raw_files import Fault
 from features.table import FeatureTable
 from scoring.application import Application
 from scoring.columns import columns_of
@@ -45,16 +47,20 @@ class Parity:
         return self.applicants > 0 and not self.differences and not self.rejected
 
 
-def parity(folder: Path, applicants: int | None, seed: int, done: Callable[[int], None]) -> Parity:
+def parity(
+    where: str | Path, applicants: int | None, seed: int, done: Callable[[int], None]
+) -> Parity:
     """
     Compare the table built from a folder of raw tables with what events of the same rows give.
 
     Each event is the JSON of an applicant's rows, decoded as a worker does. `applicants` many are
     drawn by `seed`, or all are taken. Raises TablesRefused.
     """
+    if is_address(str(where)):
+        raise TablesRefused([Fault("an engine", "is not compared: give a folder of tables")])
     result = Parity()
     decoder = ApplicationDecoder(DEFINITION, EventLimits(bytes=100_000_000))
-    with opened(folder) as (raw, faults):
+    with opened(Path(where)) as (raw, faults):
         if raw is None:
             raise TablesRefused(faults)
         keys, matrix = computed(raw.tables)

@@ -23,6 +23,10 @@ _SHOWN = 12  # features of a decision
 _WIDTH = 200  # of a table that no terminal shows
 
 
+class AnswerUnreadable(Exception):
+    """An answer holds bytes that are no text; says what to ask for instead."""
+
+
 def ask(settings: Settings, sql: str) -> pa.Table:
     """
     Run a query, read-only.
@@ -45,7 +49,7 @@ def ask(settings: Settings, sql: str) -> pa.Table:
 def print_rows(rows: pa.Table, *, as_json: bool) -> None:
     """Print a result: a table for people, JSON lines for machines."""
     if as_json:
-        for row in rows.to_pylist():
+        for row in _python(rows):
             # NaN becomes null: JSON knows none.
             line = msgspec.json.encode(row, enc_hook=str).decode()
             print(line)  # noqa: T201 - data belongs on standard output
@@ -54,13 +58,31 @@ def print_rows(rows: pa.Table, *, as_json: bool) -> None:
 
 
 def rows_table(rows: pa.Table, title: str | None = None) -> Table:
-    """Lay a result out for people: values as they are, whatever brackets they hold."""
+    """Lay a result out for people: values as they are, but for what no terminal shows."""
     table = Table(title=title, title_justify="left")
     for name in rows.column_names:
         table.add_column(Text(name), overflow="fold")
-    for row in rows.to_pylist():
-        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
+    for row in _python(rows):
+        shown = ("" if value is None else visible(str(value)) for value in row.values())
+        table.add_row(*map(Text, shown))
     return table
+
+
+def visible(text: str) -> str:
+    """Escape what would act on a terminal or not be seen: an event's own texts may hold it."""
+    return "".join(
+        one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode()
+        for one in text
+    )
+
+
+def _python(rows: pa.Table) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = rows.to_pylist()
+    except UnicodeDecodeError as error:
+        msg = f"the answer holds a text that is not UTF-8 ({error}): ask for hex(column)"
+        raise AnswerUnreadable(msg) from None
+    return found
 
 
 def _console() -> Console:
@@ -122,7 +144,7 @@ def print_decision(stored: dict[str, Any], release: Release) -> None:
         f"release {stored['release']}",
     ]
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(visible(line), highlight=False, markup=False, soft_wrap=True)
     if not stored["features"]:
         return
     features = np.array([stored["features"]], dtype=np.float32)

@@ -14,7 +14,14 @@ import structlog
 from faust.exceptions import ConsumerNotStarted
 
 from monitoring.metrics import Metrics
-from monitoring.status import NotReady, SqlFailed, Status, served, status_api
+from monitoring.status import (
+    NotReady,
+    SqlFailed,
+    Status,
+    check_address,
+    served,
+    status_api,
+)
 from sinks.store import ClickHouse, StoreRefused, StoreUnavailable, open_store
 from stream.app import Role, consumer_of, new_app, register, transport_of
 from stream.memory import calm_memory
@@ -57,8 +64,10 @@ class Worker(faust.Worker):
 
 
 def run_worker(settings: Settings, role: Role) -> None:
-    """Run a role until it is told to stop; exits the process."""
+    """Run a role until it is told to stop; exits the process. Raises CannotListen."""
     kafka = settings.kafka
+    if settings.status.port:
+        check_address(settings.status.host, settings.status.port)
     await_neighbour(
         "kafka",
         lambda: asyncio.run(_check_kafka(kafka, role)),

@@ -108,6 +108,9 @@ def build(
     check_name(out)
     said("reading")
     with _source(where) as (tables, files, faults):
+        if files and out.resolve() in {path.resolve() for path in files.all}:
+            rule = "is one of the tables, and may not become their features"
+            raise TablesRefused([Fault(out.name, rule)])
         if faults:
             checked(Quality(faults=faults))
             raise TablesRefused(faults)

@@ -33,10 +33,16 @@ def tables_at(address: str) -> Iterator[tuple[dict[str, ir.Table], list[Fault]]]
     EngineUnavailable.
     """
     place = urlsplit(address)
+    if not place.hostname:
+        msg = f"{place.scheme}://…: an engine's address names its host"
+        raise EngineUnavailable(msg)
     shown = f"{place.scheme}://{place.hostname}{place.path}"
     try:
         engine = ibis.connect(address)
         names = set(engine.list_tables())
+    except ValueError:  # its words hold the address with the password
+        msg = f"{shown}: no address of an engine that Ibis knows"
+        raise EngineUnavailable(msg) from None
     except Exception as error:
         if not _of_an_engine(error):
             raise
@@ -62,7 +68,11 @@ def tables_at(address: str) -> Iterator[tuple[dict[str, ir.Table], list[Fault]]]
 def _of_an_engine(error: Exception) -> bool:
     """Whether an engine's own client raised it: which one, the address alone decides."""
     library = type(error).__module__.split(".")[0]
-    return isinstance(error, (IbisError, OSError)) or library in {"clickhouse_connect", "duckdb"}
+    # ImportError: Ibis knows the scheme, and its client is not installed.
+    return isinstance(error, (IbisError, OSError, ImportError)) or library in {
+        "clickhouse_connect",
+        "duckdb",
+    }
 
 
 def _wrong(relation: ir.Table, table: RawTable) -> list[Fault]:

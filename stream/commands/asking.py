@@ -63,7 +63,7 @@ def drift(*, as_json: Json = False, assign: SetOptions = None) -> None:
 
 
 def report(
-    hours: Annotated[int, typer.Option(min=1, help="How far back to look.")] = 24,
+    hours: Annotated[int, typer.Option(min=1, max=87_600, help="How far back to look.")] = 24,
     every: Annotated[
         float | None, typer.Option(min=1, help="Draw it again after so many minutes, for ever.")
     ] = None,
@@ -137,7 +137,7 @@ def bench_delivery(
 
 def bench_features(
     rows: Annotated[int, typer.Option(min=1_000, help="Applicants of the table.")] = 356_255,
-    columns: Annotated[int, typer.Option(min=1, help="Features of each.")] = 189,
+    columns: Annotated[int, typer.Option(min=1, max=10_000, help="Features of each.")] = 189,
     *,
     as_json: Json = False,
 ) -> None:

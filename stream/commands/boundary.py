@@ -1,5 +1,6 @@
 """Where commands meet the user: common options, settings, errors as a line and an exit code."""
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,9 +43,11 @@ def errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno != errno.ENOSPC:
             raise
-        fail(f"{error.filename}: {error.strerror}", 1)
+        fail(f"{error.filename or 'output'}: {error.strerror}", 1)
+    except MemoryError as error:
+        fail(f"not enough memory: {error}", 1)
     except Exception as error:
         module, name = type(error).__module__.split(".")[0], type(error).__name__
         if name == "SettingsInvalid":

@@ -15,7 +15,8 @@ from stream.commands.boundary import Json, errors
 if TYPE_CHECKING:
     from features.home_credit.quality import Quality
 
-Tables = Annotated[Path, typer.Option(help="The folder of the seven tables, CSV or Parquet.")]
+# A text: a path would lose one of an address' two slashes, and so what it is.
+Tables = Annotated[str, typer.Option(help="The folder of the seven tables, CSV or Parquet.")]
 Source = Annotated[
     str,
     typer.Option(
@@ -27,7 +28,9 @@ _MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
 
 def sample(
-    applications: Annotated[int, typer.Option(min=1, help="How many; the competition has 356255.")],
+    applications: Annotated[
+        int, typer.Option(min=1, max=10_000_000, help="How many; the competition has 356255.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="A new folder.")],
     seed: Annotated[int, typer.Option(min=0)] = 350,
     file_format: Annotated[Literal["csv", "parquet"], typer.Option("--format")] = "csv",
@@ -88,7 +91,9 @@ def build(
 
 
 def create(
-    file: Annotated[Path, typer.Argument(help="Rows of key and features: Parquet, CSV, JSON.")],
+    file: Annotated[
+        Path, typer.Argument(help="Rows of key and features: Parquet, CSV, JSON lines.")
+    ],
     release: Annotated[Path, typer.Option(help="The release whose features these are.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="A Parquet file.")],
     key: str = "application_id",
@@ -223,7 +228,13 @@ def parity(
 def _in_utc(moment: datetime | None) -> datetime | None:
     from datetime import UTC
 
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+    if moment is None:
+        return None
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:
+        msg = f"{moment} is out of the calendar in UTC"
+        raise typer.BadParameter(msg) from None
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def train(
     data: Annotated[Path, typer.Option(help="A folder that `prepare` made.")] = WORK,
     out: Annotated[Path, typer.Option("-o", "--out", help="A folder of releases.")] = WORK
     / "releases",
-    seed: int = 350,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 350,
     *,
     as_json: Json = False,
 ) -> None:
@@ -48,19 +48,21 @@ def release_list(
     *,
     as_json: Json = False,
 ) -> None:
-    """List the releases of a folder."""
+    """List the releases of a folder; 1 where one is damaged."""
     from models.registry import list_releases
 
     with errors():
         found = list_releases(folder)
     if as_json:
         typer.echo(json.dumps([{"release": one.id, "refused": one.refused} for one in found]))
-        return
-    for one in found:
-        auc = f"calibration AUC {one.auc.value:.4f}" if one.auc else ""
-        typer.echo(f"{one.id}  {one.refused or auc}".rstrip())
-    if not found:
-        typer.echo(f"no release in {folder}")
+    else:
+        for one in found:
+            auc = f"calibration AUC {one.auc.value:.4f}" if one.auc else ""
+            typer.echo(f"{one.id}  {one.refused or auc}".rstrip())
+        if not found:
+            typer.echo(f"no release in {folder}")
+    if any(one.refused for one in found):
+        raise typer.Exit(1)
 
 
 def release_show(folder: Path, *, as_json: Json = False) -> None:

@@ -110,8 +110,10 @@ def send(
 
 
 def simulate(
-    rate: Annotated[float, typer.Option(min=0.1)] = 50,
-    count: Annotated[int | None, typer.Option(help="Stop after so many; default: never.")] = None,
+    rate: Annotated[float, typer.Option(min=0.1, max=1_000_000)] = 50,
+    count: Annotated[
+        int | None, typer.Option(min=0, help="Stop after so many; default: never.")
+    ] = None,
     data: Annotated[Path, typer.Option(help="A folder that `prepare` made.")] = WORK,
     bad_share: Annotated[float, typer.Option(min=0, max=1)] = 0.01,
     assign: SetOptions = None,

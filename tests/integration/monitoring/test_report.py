@@ -1,9 +1,14 @@
+import signal
+import subprocess
+import sys
+import time
 from datetime import date
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from monitoring.report import ReportRefused, ReportSummary, run_report, write_report
@@ -76,3 +81,35 @@ def test_features_without_any_value_make_no_report(tmp_path: Path) -> None:
 
     with pytest.raises(ReportRefused, match="no feature has values both in the reference"):
         write_report(nothing, nothing, tmp_path, DAY)
+
+
+DRAWS = """
+import signal, sys
+from datetime import date
+from pathlib import Path
+import numpy as np, pandas as pd
+from monitoring.report import run_report
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    frame = pd.DataFrame(np.random.default_rng(1).normal(size=(20_000, 60)))
+    frame.columns = [f"f{n}" for n in frame]
+    run_report(frame, frame, Path(sys.argv[1]), date(2026, 1, 2))
+"""
+
+
+def test_nothing_goes_on_drawing_when_it_is_told_to_end(tmp_path: Path) -> None:
+    script = tmp_path / "draws.py"
+    script.write_text(DRAWS)
+    with subprocess.Popen([sys.executable, script, tmp_path / "reports"]) as process:
+        found = psutil.Process(process.pid)
+        deadline = time.monotonic() + 60
+        # The pool's worker and multiprocessing's resource tracker.
+        while len(family := found.children(recursive=True)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(10) == 128 + signal.SIGTERM
+        _, alive = psutil.wait_procs(family, timeout=5)
+
+    assert alive == []
+    assert not (tmp_path / "reports").exists()

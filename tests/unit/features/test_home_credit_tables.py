@@ -340,3 +340,16 @@ def test_damage_within_a_parquet_file_is_told(folder: Path, tmp_path: Path) -> N
     path.write_bytes(content[:4] + b"\xff" * 4000 + content[4004:])
 
     told(refused(folder, tmp_path / "features.parquet"), path.name, "is no readable file")
+
+
+def test_features_never_take_the_place_of_a_table(folder: Path) -> None:
+    table = folder / "bureau.parquet"
+    pq.write_table(as_parquet(folder / "bureau.csv"), table)
+    (folder / "bureau.csv").unlink()
+    before = table.read_bytes()
+
+    with pytest.raises(TablesRefused) as raised:
+        build(folder, table, said=lambda _: None, checked=lambda _: None)
+
+    told(raised.value.faults, "bureau.parquet", "is one of the tables")
+    assert table.read_bytes() == before

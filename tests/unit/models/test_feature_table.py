@@ -35,7 +35,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
 
 def rows(**changes: Any) -> pa.Table:
     # In another order than the model's, and not sorted by key.
-    columns = {"y": FEATURES[:, 1], "x": FEATURES[:, 0], "customer": np.arange(200)[::-1]}
+    columns = {"y": FEATURES[:, 1], "x": FEATURES[:, 0], "customer": np.arange(200, 0, -1)}
     return pa.table(columns | changes)
 
 
@@ -51,7 +51,7 @@ def test_rows_become_the_table_by_name(release: Release, tmp_path: Path) -> None
 
     table = load_snapshot(out, release.schema)
     assert table.as_of == AS_OF
-    assert np.array_equal(table.matrix[table.rows([199, 0])], FEATURES[[0, 199]])
+    assert np.array_equal(table.matrix[table.rows([200, 1])], FEATURES[[0, 199]])
 
 
 def test_keys_may_be_texts_and_dates_a_column(release: Release, tmp_path: Path) -> None:
@@ -76,6 +76,12 @@ def test_keys_may_be_texts_and_dates_a_column(release: Release, tmp_path: Path) 
         (rows(as_of=["2026-01-01T00:00:00Z"] * 200), "nobody", "'nobody' stands 0 times"),
         (rows(as_of=["2026-01-01T00:00:00Z"] * 200, customer=[1.5] * 200), "customer", "double"),
         (rows(as_of=["2026-01-01T00:00:00Z"] * 200, customer=[7] * 200), "customer", "7 stands"),
+        (
+            rows(as_of=["2026-01-01T00:00:00Z"] * 200, customer=range(200)),
+            "customer",
+            "row 0: 0; an application_id is from 1 on",
+        ),
+        (rows(as_of=["2026-01-01T00:00:00Z"] * 200).slice(0, 0), "customer", "holds no rows"),
     ],
 )
 def test_what_makes_no_table_is_refused_and_nothing_written(
@@ -87,3 +93,13 @@ def test_what_makes_no_table_is_refused_and_nothing_written(
         write_feature_table(written(tmp_path / "r.parquet", table), release, out, key, None)
 
     assert not out.exists()
+
+
+def test_a_table_never_takes_the_place_of_its_rows(release: Release, tmp_path: Path) -> None:
+    file = written(tmp_path / "rows.parquet", rows())
+    before = file.read_bytes()
+
+    with pytest.raises(RowsRefused, match="the table is another file than its rows"):
+        write_feature_table(file, release, tmp_path / "." / "rows.parquet", "customer", AS_OF)
+
+    assert file.read_bytes() == before

@@ -120,6 +120,13 @@ def test_rows_of_one_label_are_refused(tmp_path: Path) -> None:
         train(good, good, SCHEMA, "by_name", tmp_path)
 
 
+def test_too_few_rows_to_hold_some_back_are_refused(tmp_path: Path) -> None:
+    few = Labelled(np.zeros((3, 1), dtype=np.float32), np.array([0, 1, 0], dtype=np.int8), "")
+
+    with pytest.raises(TrainingRefused, match="3 training rows are too few"):
+        train(few, few, SCHEMA, "by_name", tmp_path)
+
+
 def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingRefused, match="no readable Parquet file"):
         read_labelled(tmp_path / "none.parquet", SCHEMA, LABEL)

@@ -22,7 +22,7 @@ def test_headers_give_source_and_trace(headers: Headers, expected: Envelope) -> 
     assert read_envelope(headers, "t") == expected
 
 
-@pytest.mark.parametrize("source", [b"", b"x" * 257, b"\xff"])
+@pytest.mark.parametrize("source", [b"", b"x" * 257, b"\xff", b"\x1b[31m", "\u202e".encode()])
 def test_a_source_that_is_none_is_refused(source: bytes) -> None:
     with pytest.raises(SourceInvalid, match="ce_source"):
         read_envelope([("ce_source", source)], "t")

@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -133,6 +136,21 @@ def test_the_page_on_operating_has_every_setting_with_its_default_and_meaning() 
         ["demo", "--seconds", "5"],
         ["simulate", "--bad-share", "2"],
         ["report", "--hours", "0"],
+        ["report", "--hours", "99999999999"],
+        ["train", "--seed", "-1"],
+        ["simulate", "--rate", "inf"],
+        ["simulate", "--count", "-5"],
+        ["features", "sample", "--applications", "99999999999999", "-o", "s"],
+        [
+            "features",
+            "build",
+            "--tables",
+            ".",
+            "-o",
+            "f.parquet",
+            "--as-of",
+            "9999-12-31T23:59:59-2359",
+        ],
         ["bench", "pipeline", "--events", "10"],
         ["bench", "features", "--rows", "10"],
         ["bench", "features", "--columns", "0"],
@@ -265,6 +283,62 @@ def test_what_is_no_feature_table_is_never_written_over(tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").read_text() == "as it was"
 
 
+def test_a_bad_row_is_told_by_its_place_in_the_file(tmp_path: Path) -> None:
+    lines = ['{"application_id": 7}'] * 90_000
+    lines[80_000] = '{"application_id": "x"}'
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+
+    assert "in row 80000" in refusal(creditstream("send", "rows.jsonl", *NO_BROKER), 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("parity", "--tables", "clickhouse://u:hunter2@h/d"), 1, "give a folder of tables"),
+        (("check", "clickhouse://"), 69, "an engine's address names its host"),
+        (("check", "nosuch://u:hunter2@h:1/d"), 69, "nosuch://h/d: "),
+        (("describe", "by_name"), 1, "has no features of its own"),
+    ],
+)
+def test_what_holds_no_features_is_refused_in_one_line_without_a_password(
+    arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    line = refusal(creditstream("features", *arguments), code)
+
+    assert said in line
+    assert "hunter2" not in line
+
+
+def test_a_damaged_description_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    (tmp_path / "prepared.json").write_text("{")
+
+    line = refusal(creditstream("train", "--data", "."), 1)
+    assert line.startswith("error: prepared.json is damaged (")
+
+
+def test_a_worker_whose_status_address_is_taken_says_so_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = ("--set", f"status.port={port}", *NO_BROKER)
+        line = refusal(creditstream("worker", "--agents", "monitor", *settings), 1)
+
+    assert line.startswith(f"error: cannot listen on 127.0.0.1:{port}: ")
+    assert line.endswith("set CREDITSTREAM_STATUS__PORT")
+
+
+def test_a_command_that_is_told_to_end_leaves_nothing_half_done(tmp_path: Path) -> None:
+    command = [console_script(), "features", "sample", "--applications", "300000", "-o", "made"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 30
+        while not list(tmp_path.glob(".made.*/*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_is_not_there_is_refused_by_its_name() -> None:
     assert "nowhere.parquet" in refusal(creditstream("send", "nowhere.parquet"), 1)
 
@@ -315,6 +389,7 @@ def test_releases_are_listed_shown_and_checked_until_a_byte_is_flipped(tmp_path:
     assert "model.txt: is damaged" in refusal(creditstream("release", "check", str(release)), 1)
     assert "model.txt: is damaged" in refusal(creditstream("release", "show", str(release)), 1)
     listed = creditstream("release", "list", "releases")
+    assert listed.exit_code == 1
     assert listed.stdout.startswith(f"{release.name}  model.txt: is damaged")
 
 
@@ -398,7 +473,7 @@ def test_the_doctor_misses_no_worker(tmp_path: Path) -> None:
 
     result = creditstream("doctor", *NO_BROKER, *NO_STORE, *nobody)
 
-    assert "worker: none runs at http://127.0.0.1:1" in result.stdout
+    assert "worker: none answers at http://127.0.0.1:1" in result.stdout
 
 
 def test_contracts_are_written_for_the_topics_of_the_settings(tmp_path: Path) -> None:

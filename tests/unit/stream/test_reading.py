@@ -11,7 +11,7 @@ import pytest
 
 from models.release import load_release
 from sinks.store import StoreUnavailable
-from stream.reading import ask, print_decision, print_rows
+from stream.reading import AnswerUnreadable, ask, print_decision, print_rows
 from stream.settings import Settings, read_settings
 from tests.builders import a_release
 
@@ -85,6 +85,26 @@ def test_a_decision_without_features_names_neither_a_feature_nor_a_date(
     told = capsys.readouterr().out.splitlines()
     assert "+0.0000  No information about the applicant is available. (N01)" in told
     assert "features none" in told
+
+
+def test_what_would_act_on_a_terminal_is_shown_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows(pa.table({"a": ["\x1b[31mred\u202e", "two\nlines, ä"]}), as_json=False)
+
+    shown = capsys.readouterr().out
+    assert r"\x1b[31mred\u202e" in shown
+    assert "two" in shown
+    assert "lines, ä" in shown
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_bytes_that_are_no_text_are_told_with_the_way_out(*, as_json: bool) -> None:
+    text = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(b"\x00\0\0\0\x01\0\0\0"), pa.py_buffer(b"\xff")]
+    )
+
+    with pytest.raises(AnswerUnreadable, match=r"ask for hex\(column\)"):
+        print_rows(pa.table({"a": text}), as_json=as_json)
 
 
 def test_json_lines_are_json_whatever_a_row_holds(capsys: pytest.CaptureFixture[str]) -> None:
