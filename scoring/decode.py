@@ -5,7 +5,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, get_args
 
 import msgspec
 
@@ -39,16 +39,7 @@ Code = Literal[
     "tombstone",
     "conflicting_duplicate",
 ]
-CODES: tuple[Code, ...] = (
-    "malformed",
-    "invalid",
-    "duplicate_key",
-    "too_large",
-    "too_deep",
-    "timestamp",
-    "tombstone",
-    "conflicting_duplicate",
-)
+CODES: tuple[Code, ...] = get_args(Code)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from typing import Literal
 import faust
 from mode.supervisors import CrashingSupervisor
 
+from stream.in_flight import PollInFlight
 from stream.settings import Settings
-from stream.transport import PollConsumer, PollInFlight, Transport
+from stream.transport import PollConsumer, Transport
 
 Role = Literal["scoring", "sink", "monitor"]
 ROLES: tuple[Role, ...] = ("scoring", "sink", "monitor")

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Protocol, Self
 
 import stamina
@@ -63,12 +62,7 @@ class Delivery(Protocol):
 
     async def __aenter__(self) -> Self: ...
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    async def __aexit__(self, *_: object) -> None: ...
 
     async def take_over(self, partitions: Collection[int]) -> None:
         """Own these partitions of the input, and no others, before anything is read of them."""
@@ -97,13 +91,8 @@ class AtLeastOnce:
         await self._publisher.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._publisher.__aexit__(kind, error, trace)
+    async def __aexit__(self, *_: object) -> None:
+        await self._publisher.__aexit__()
 
     async def take_over(self, partitions: Collection[int]) -> None:
         """Do nothing: whoever has a partition may write."""
@@ -167,12 +156,7 @@ class ExactlyOnce:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._close()
 
     async def take_over(self, partitions: Collection[int]) -> None:
@@ -202,7 +186,7 @@ class ExactlyOnce:
 
     async def _close(self) -> None:
         """Close all at once: one that waits for a broker that is away must not hold the others."""
-        closing = [publisher.__aexit__(None, None, None) for publisher in self._open]
+        closing = [publisher.__aexit__() for publisher in self._open]
         self._open = []
         for failed in await asyncio.gather(*closing, return_exceptions=True):
             if failed is not None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 
 from stream.app import Polls
-from stream.transport import PollInFlight
+from stream.in_flight import PollInFlight
 
 Handle = Callable[[Sequence[PollInFlight]], Awaitable[None]]
 

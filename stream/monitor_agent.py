@@ -16,9 +16,9 @@ from monitoring.metrics import Metrics
 from scoring.poll import Poll
 from sinks.ledger import LedgerBatch, decode
 from stream.app import Agent, Polls
+from stream.in_flight import PollInFlight
 from stream.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings
-from stream.transport import PollInFlight
 
 logger = structlog.get_logger(__name__)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -98,12 +97,7 @@ class Publisher:
         self._producer = producer
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
             await asyncio.wait_for(producer.stop(), self._deadline)

@@ -51,8 +51,13 @@ def _take_in(recent: RecentEvents, records: list[Any]) -> None:
     ids, digests = [], []
     for record in records:
         headers = dict(record.headers)
-        # A version before this header wrote it: nothing is known of its event's content.
-        if _ID in headers and EVENT_DIGEST in headers:
-            ids.append(UUID(headers[_ID].decode()).bytes)
-            digests.append(bytes.fromhex(headers[EVENT_DIGEST].decode()))
+        try:
+            identity = UUID((headers.get(_ID) or b"").decode()).bytes
+            digest = bytes.fromhex((headers.get(EVENT_DIGEST) or b"").decode())
+        except ValueError:
+            digest = b""
+        # A version before this header wrote it, or somebody else: of its event nothing is known.
+        if digest:
+            ids.append(identity)
+            digests.append(digest)
     recent.remember(ids, digests)

@@ -16,11 +16,11 @@ from sinks.parked import ParkedEvent
 from stream.app import Agent, Polls
 from stream.codec import decision_records
 from stream.delivery import Delivery, Lease
+from stream.in_flight import PollInFlight
 from stream.lanes import in_lanes
 from stream.publisher import Output, OutRecord
 from stream.settings import KafkaSettings
 from stream.topics import parked_record_bytes
-from stream.transport import PollInFlight
 
 Clock = Callable[[], int]
 """Gives the time in nanoseconds since 1970."""

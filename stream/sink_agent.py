@@ -12,8 +12,8 @@ from sinks.ledger import decode
 from sinks.parked import parse
 from sinks.store import StoreUnavailable
 from stream.app import Agent, Polls
+from stream.in_flight import PollInFlight
 from stream.lanes import in_lanes
-from stream.transport import PollInFlight
 
 # A poll is at most 4 MB, and usually a few kB: a block of a second's decisions.
 _POLLS_TOGETHER = 32

@@ -11,10 +11,10 @@ from scoring.pipeline import Pipeline
 from scoring.policy import Policy
 from scoring.poll import Poll
 from scoring.recent import RecentEvents
+from stream.in_flight import PollInFlight
 from stream.publisher import Output
 from stream.scoring_agent import _count, scoring_agent
 from stream.settings import KafkaSettings
-from stream.transport import PollInFlight
 from tests.builders import (
     NOW_MS,
     SUBMITTED,

@@ -7,7 +7,8 @@ import pytest
 from faust.types import TP
 
 from scoring.poll import Poll
-from stream.transport import PartitionProgress, PollConsumer, PollInFlight
+from stream.in_flight import PartitionProgress, PollInFlight
+from stream.transport import PollConsumer
 
 PARTITION = TP("applications", 0)
 FETCH = 5
