@@ -11,8 +11,6 @@ LONGEST_SOURCE = 256
 
 # W3C Trace Context, version 00.
 _TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-
-
 _INVISIBLE = re.compile(f"[{INVISIBLE}]")
 
 

@@ -20,7 +20,7 @@ from scoring.freshness import STALE_ACTIONS
 from scoring.judge import Scorer, judge
 from scoring.policy import Policy
 from scoring.poll import Poll
-from scoring.recent import RecentEvents, event_digest
+from scoring.recent import RecentEvents, SortedOut, event_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +76,13 @@ class Pipeline:
         follows from the event, the feature row and the release. An event that `recent` knows is not
         decided again; one with its id and other content is rejected.
         """
-        decoded = self._decoder.decode(poll)
-        ids = [
-            decision_id(envelope.source, application.event_id)
-            for envelope, application in zip(decoded.envelopes, decoded.applications, strict=True)
-        ]
-        digests = [event_digest(poll.values[at] or b"") for at in decoded.positions]
-        repeated = 0
+        decoded, repeated = self._decoder.decode(poll), 0
+        ids, digests = _names_of(decoded, poll)
         if recent is not None:
             before = recent.sort_out(ids, digests)
-            if rows := before.repeated | before.conflicting:
-                conflicts = [_conflict(decoded, row) for row in sorted(before.conflicting)]
-                rejections = sorted(decoded.rejections + conflicts, key=lambda r: r.position)
-                decoded = replace(decoded.without(rows), rejections=rejections)
-                ids = [one for row, one in enumerate(ids) if row not in rows]
-                digests = [one for row, one in enumerate(digests) if row not in rows]
-                repeated = len(before.repeated)
+            if before.repeated or before.conflicting:
+                decoded, repeated = _without(decoded, before), len(before.repeated)
+                ids, digests = _names_of(decoded, poll)
         positions = np.array(decoded.positions, dtype=np.intp)
         submitted_at_us = np.array(decoded.submitted_at_us, dtype=np.int64)
         freshness = self.policy.freshness
@@ -146,12 +137,30 @@ class Pipeline:
         return Decided(batch, decoded.rejections, decoded.unknown_fields, repeated, done)
 
 
-def _conflict(decoded: Decoded, row: int) -> Rejection:
+def _names_of(decoded: Decoded, poll: Poll) -> tuple[list[bytes], list[bytes]]:
+    """Name each application's decision, and the content of its event."""
+    ids = [
+        decision_id(envelope.source, application.event_id)
+        for envelope, application in zip(decoded.envelopes, decoded.applications, strict=True)
+    ]
+    return ids, [event_digest(poll.values[at] or b"") for at in decoded.positions]
+
+
+def _without(decoded: Decoded, before: SortedOut) -> Decoded:
+    """Leave out what came before; where its content was another, that is a rejection."""
     rule = "an event sent again has the content that it had"
-    event_id = decoded.applications[row].event_id
-    return Rejection(
-        decoded.positions[row], "conflicting_duplicate", "$.event_id", shown(event_id), rule
-    )
+    conflicts = [
+        Rejection(
+            decoded.positions[row],
+            "conflicting_duplicate",
+            "$.event_id",
+            shown(decoded.applications[row].event_id),
+            rule,
+        )
+        for row in before.conflicting
+    ]
+    rejections = sorted([*decoded.rejections, *conflicts], key=lambda one: one.position)
+    return replace(decoded.without(before.repeated | before.conflicting), rejections=rejections)
 
 
 def source_share(batch: DecisionBatch) -> dict[str, int]:
