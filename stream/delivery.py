@@ -78,6 +78,7 @@ class AtLeastOnce:
     A crash between the two repeats the output.
     """
 
+    way = "at_least_once"
     recent: RecentEvents | None = None
 
     def __init__(self, kafka: KafkaSettings) -> None:
@@ -146,6 +147,8 @@ class ExactlyOnce:
     does so before it asks for the committed offset: what the old one had open is then aborted, and
     what it had committed is seen.
     """
+
+    way = "exactly_once"
 
     def __init__(self, kafka: KafkaSettings, group: str) -> None:
         self._kafka = kafka

@@ -92,7 +92,7 @@ class Publisher:
         try:
             await asyncio.wait_for(producer.start(), self._deadline)
         except BaseException:
-            await producer.stop()
+            await asyncio.wait_for(producer.stop(), self._deadline)
             raise
         self._producer = producer
         return self

@@ -114,11 +114,9 @@ def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Fa
 
     kafka = settings.kafka
     delivery = asyncio.run(delivery_of(settings, app.conf.id))
+    facts.delivery = delivery.way
     if isinstance(delivery, ExactlyOnce):
         transport_of(app).owner = delivery
-        facts.delivery = "exactly_once"
-    else:
-        facts.delivery = "at_least_once"
     current = facts.current = CurrentPipeline(settings, metrics)
     agent = scoring_agent(kafka, delivery, current, metrics)
     register(app, kafka.applications, "score", agent)

@@ -18,9 +18,10 @@ from models.release import open_release
 from models.score_file import score_file
 from scoring.poll import Headers
 from sinks.door import SqlDoor
-from stream.reading import records_of, status_of
+from stream.reading import status_of
 from stream.send import send_file
 from stream.settings import KafkaSettings, Settings
+from tests.committed import committed
 from tests.e2e.installation import (
     DISTINCT,
     PATIENCE_S,
@@ -53,20 +54,14 @@ def test_a_worker_that_ends_in_mid_stream_loses_nothing_and_decides_nothing_twic
         assert count(door, "SELECT count() AS n FROM decisions") == events
         assert count(door, "SELECT uniqExact(event_id) AS n FROM decisions") == events
         assert count(door, "SELECT count() AS n FROM parked") == 0
-    decided = asyncio.run(decided_events(settings.kafka, events))
+    assert_each_decided_once(settings.kafka, events)
+
+
+def assert_each_decided_once(kafka: KafkaSettings, events: int) -> None:
+    """See that the decisions' topic has one decision for each of so many events, and no other."""
+    values = asyncio.run(committed(kafka, kafka.decisions, events))
+    decided = [msgspec.json.decode(value)["event_id"] for value in values]
     assert (len(decided), len(set(decided))) == (events, events)
-
-
-async def decided_events(kafka: KafkaSettings, count: int) -> list[str]:
-    """Give the event of every decision on the topic, as a reader of committed records sees it."""
-    records = await records_of(kafka.bootstrap_servers, kafka.decisions)
-    for _ in range(100):
-        if len(records) >= count:
-            break
-        # The ledger's markers may be written, and read by the sink, before those of decisions.
-        await asyncio.sleep(0.05)
-        records = await records_of(kafka.bootstrap_servers, kafka.decisions)
-    return [msgspec.json.decode(record.value)["event_id"] for record in records]
 
 
 @pytest.mark.real_broker
@@ -94,8 +89,7 @@ def test_a_worker_that_slept_through_its_session_is_fenced_off_and_ends(
             asyncio.run(send(settings.kafka, records[40_000:]))
             wait_for(door, DISTINCT, 42_000, [*processes, other.process])
 
-    decided = asyncio.run(decided_events(settings.kafka, 42_000))
-    assert (len(decided), len(set(decided))) == (42_000, 42_000)
+    assert_each_decided_once(settings.kafka, 42_000)
 
 
 @pytest.mark.real_broker
@@ -118,8 +112,7 @@ def test_events_sent_again_are_not_decided_again_by_a_worker_that_never_saw_them
 
         (parked,) = door.query("SELECT code, path FROM parked").to_pylist()
     assert parked == {"code": "conflicting_duplicate", "path": "$.event_id"}
-    decided = asyncio.run(decided_events(settings.kafka, 2_100))
-    assert (len(decided), len(set(decided))) == (2_100, 2_100)
+    assert_each_decided_once(settings.kafka, 2_100)
 
 
 @pytest.mark.real_broker

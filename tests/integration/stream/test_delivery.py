@@ -17,9 +17,9 @@ from stream.delivery import (
     delivery_of,
 )
 from stream.publisher import Output, OutRecord, PublisherClosed
-from stream.reading import records_of
 from stream.settings import KafkaSettings, read_settings
 from stream.topics import create_topics
+from tests.committed import committed
 from tests.integration.stream.test_start import kafka_at
 from tests.unit.sinks.decisions import a_batch
 
@@ -38,18 +38,6 @@ def held(delivery: ExactlyOnce, partition: int = 0) -> OwnedPartition:
 
 def output(kafka: KafkaSettings, *values: bytes) -> list[Output]:
     return [Output(kafka.decisions, [OutRecord(b"k", value, [], 1) for value in values])]
-
-
-async def visible(kafka: KafkaSettings, topic: str, count: int) -> list[bytes]:
-    """Read a topic once it has so many committed records, or after a while as it is."""
-    found: list[bytes] = []
-    for _ in range(100):
-        found = [r.value for r in await records_of(kafka.bootstrap_servers, topic)]
-        if len(found) >= count:
-            break
-        # A commit is acknowledged before its markers are written, which readers wait for.
-        await asyncio.sleep(0.05)
-    return found
 
 
 async def test_a_broker_without_transactions_gets_at_least_once(mock_broker: str) -> None:
@@ -95,7 +83,7 @@ async def test_a_new_owner_goes_on_behind_what_is_committed_and_the_old_one_is_f
         assert refused.group_contains(ProducerFenced)
         await held(new).deliver(a_poll(kafka, 5, 3), output(kafka, b"second"))
 
-    assert await visible(kafka, kafka.decisions, 2) == [b"first", b"second"]
+    assert await committed(kafka, kafka.decisions, 2) == [b"first", b"second"]
 
 
 @pytest.mark.real_broker
@@ -114,7 +102,7 @@ async def test_a_poll_that_outlives_its_lease_is_not_delivered_by_the_next_one(
         with pytest.raises(PublisherClosed):
             await lease.deliver(left, output(kafka, b"once more"))
 
-    assert await visible(kafka, kafka.decisions, 1) == [b"by the next"]
+    assert await committed(kafka, kafka.decisions, 1) == [b"by the next"]
 
 
 @pytest.mark.real_broker
@@ -130,7 +118,7 @@ async def test_what_a_dead_owner_left_open_is_never_seen(real_broker: str) -> No
         async with asyncio.timeout(5):  # far less than the broker would wait by itself
             await new.take_over([0])
             await held(new).deliver(a_poll(kafka, 0, 3), output(kafka, b"committed"))
-            assert await visible(kafka, kafka.decisions, 1) == [b"committed"]
+            assert await committed(kafka, kafka.decisions, 1) == [b"committed"]
 
 
 @pytest.mark.real_broker
@@ -143,9 +131,9 @@ async def test_large_and_ordinary_records_share_a_transaction(real_broker: str) 
         await delivery.take_over([0])
         await held(delivery).deliver(a_poll(kafka, 0, 5_001), [*decisions, parked])
 
-    found = await visible(kafka, kafka.decisions, 5_000)
+    found = await committed(kafka, kafka.decisions, 5_000)
     assert [value[:6] for value in found] == [b"%06d" % n for n in range(5_000)]
-    assert [len(value) for value in await visible(kafka, kafka.parked, 1)] == [1_900_000]
+    assert [len(value) for value in await committed(kafka, kafka.parked, 1)] == [1_900_000]
 
 
 @pytest.mark.real_broker
