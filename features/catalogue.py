@@ -21,7 +21,7 @@ def definition(name: str, schema: FeatureSchema | None = None) -> FeatureDefinit
     if name == BY_NAME and schema is not None:
         return by_name(schema)
     if name not in _SHIPPED:
-        known = ", ".join(_SHIPPED)
+        known = ", ".join([*_SHIPPED] if schema is None else [*_SHIPPED, BY_NAME])
         msg = f"no feature definition is called {name!r}; there are {known}"
         if name == BY_NAME:
             msg = f"{name!r} has no features of its own, but those of a release; there are {known}"

@@ -99,8 +99,12 @@ def test_months_late_are_counted_in_a_row_from_the_latest_back() -> None:
 
 
 def test_an_unknown_definition_is_refused_naming_the_known_ones() -> None:
-    with pytest.raises(UnknownDefinition, match=r"'taiwan'.*taiwan_default, by_name"):
+    with pytest.raises(UnknownDefinition, match=r"'taiwan'.*taiwan_default$"):
         definition("taiwan")
+    with pytest.raises(UnknownDefinition, match=r"'taiwan'.*taiwan_default, by_name$"):
+        definition("taiwan", SCHEMA)
+    with pytest.raises(UnknownDefinition, match=r"'by_name' has no features of its own"):
+        definition("by_name")
 
 
 def test_a_brought_models_features_are_its_attributes() -> None:
