@@ -8,12 +8,12 @@ from typing import Protocol, Self
 import stamina
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, NotCoordinatorError
 from aiokafka.structs import OffsetAndMetadata
 
 from scoring.poll import Poll
 from scoring.recent import RecentEvents
+from stream.clients import AIOKAFKA, KafkaClients
 from stream.publisher import Output, Publisher, TransactionalPublisher
 from stream.read_back import read_back
 from stream.settings import KafkaSettings, Settings
@@ -81,11 +81,12 @@ class AtLeastOnce:
     way = "at_least_once"
     recent: RecentEvents | None = None
 
-    def __init__(self, kafka: KafkaSettings) -> None:
+    def __init__(self, kafka: KafkaSettings, clients: KafkaClients = AIOKAFKA) -> None:
         self._publisher = Publisher(
             kafka.bootstrap_servers,
             client_id="creditstream-scoring",
             largest=parked_record_bytes(kafka),
+            clients=clients,
         )
 
     async def __aenter__(self) -> Self:
@@ -150,9 +151,12 @@ class ExactlyOnce:
 
     way = "exactly_once"
 
-    def __init__(self, kafka: KafkaSettings, group: str) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, group: str, clients: KafkaClients = AIOKAFKA
+    ) -> None:
         self._kafka = kafka
         self._group = group
+        self._clients = clients
         self._owned: dict[int, OwnedPartition] = {}
         self._open: list[TransactionalPublisher] = []
 
@@ -173,7 +177,7 @@ class ExactlyOnce:
             for publisher in publishers.values():
                 group.create_task(self._enter(publisher))
         committed = await self._committed(publishers)
-        recent = await read_back(self._kafka, publishers)
+        recent = await read_back(self._kafka, publishers, self._clients)
         self._owned = {
             number: OwnedPartition(publisher, self._group, committed[number], recent[number])
             for number, publisher in publishers.items()
@@ -202,12 +206,13 @@ class ExactlyOnce:
             client_id=f"creditstream-scoring-{partition}",
             transactional_id=f"{self._group}-{of_partition}",
             largest=parked_record_bytes(self._kafka),
+            clients=self._clients,
         )
 
     async def _committed(self, partitions: Collection[int]) -> dict[int, int]:
         # Asked anew: a consumer may answer by what it asked before the fencing.
         asked = {TopicPartition(self._kafka.applications, n): n for n in partitions}
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka.bootstrap_servers)
+        admin = self._clients.admin(bootstrap_servers=self._kafka.bootstrap_servers)
         try:
             async with asyncio.timeout(_ASK_SECONDS):
                 await admin.start()

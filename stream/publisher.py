@@ -10,6 +10,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 
 from scoring.poll import Headers
+from stream.clients import AIOKAFKA, KafkaClients
 from stream.pinned import replace
 
 MAX_BATCH_BYTES = 900_000
@@ -71,7 +72,9 @@ class Publisher:
         client_id: str,
         largest: int = MAX_BATCH_BYTES,
         deadline: float = 30.0,
+        clients: KafkaClients = AIOKAFKA,
     ) -> None:
+        self._new_producer = clients.producer
         self._options: dict[str, object] = {
             "bootstrap_servers": bootstrap_servers,
             "client_id": client_id,
@@ -88,7 +91,7 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
 
     async def __aenter__(self) -> Self:
-        producer = AIOKafkaProducer(**self._options)
+        producer = self._new_producer(**self._options)
         try:
             await asyncio.wait_for(producer.start(), self._deadline)
         except BaseException:
@@ -175,8 +178,15 @@ class TransactionalPublisher(Publisher):
         transactional_id: str,
         largest: int = MAX_BATCH_BYTES,
         deadline: float = TRANSACTION_SECONDS - 3.0,
+        clients: KafkaClients = AIOKAFKA,
     ) -> None:
-        super().__init__(bootstrap_servers, client_id=client_id, largest=largest, deadline=deadline)
+        super().__init__(
+            bootstrap_servers,
+            client_id=client_id,
+            largest=largest,
+            deadline=deadline,
+            clients=clients,
+        )
         replace(aiokafka_sender, "BACKOFF_OVERRIDE", _MARKERS_SECONDS)
         self._options |= {
             "transactional_id": transactional_id,

@@ -5,9 +5,10 @@ from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from scoring.recent import RecentEvents
+from stream.clients import AIOKAFKA, KafkaClients
 from stream.codec import EVENT_DIGEST
 from stream.settings import KafkaSettings
 
@@ -15,7 +16,9 @@ _SECONDS = 20.0
 _ID = "ce_id"
 
 
-async def read_back(kafka: KafkaSettings, partitions: Collection[int]) -> dict[int, RecentEvents]:
+async def read_back(
+    kafka: KafkaSettings, partitions: Collection[int], clients: KafkaClients = AIOKAFKA
+) -> dict[int, RecentEvents]:
     """
     Read which events were decided last, from the end of each partition of the decisions' topic.
 
@@ -27,7 +30,7 @@ async def read_back(kafka: KafkaSettings, partitions: Collection[int]) -> dict[i
     found = {partition: RecentEvents(size) for partition in partitions}
     if not size:
         return found
-    consumer = AIOKafkaConsumer(
+    consumer = clients.consumer(
         bootstrap_servers=kafka.bootstrap_servers,
         isolation_level="read_committed",
         enable_auto_commit=False,

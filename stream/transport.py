@@ -3,7 +3,6 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from time import monotonic
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer
@@ -78,7 +77,7 @@ class PollConsumer(faust_aiokafka.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._progress: defaultdict[TP, PartitionProgress] = defaultdict(PartitionProgress)
-        self.last_progress = monotonic()
+        self.last_progress = self.loop.time()
         self._dropped = False
         transport = self.transport
         assert isinstance(transport, Transport)
@@ -130,7 +129,7 @@ class PollConsumer(faust_aiokafka.Consumer):
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start from nothing: positions are the group's committed offsets again."""
         self._forget()
-        self.last_progress = monotonic()
+        self.last_progress = self.loop.time()
         if self._owner is not None:
             try:
                 await self._owner.take_over({tp.partition for tp in assigned})
@@ -149,22 +148,23 @@ class PollConsumer(faust_aiokafka.Consumer):
 
         Faust's own waits, without end, for its acknowledgements, which count for nothing here.
         """
-        deadline = monotonic() + DRAIN_SECONDS
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DRAIN_SECONDS
         # After a crash nobody is left who would finish them: they come again.
         while not self.app.crashed and any(p.busy for p in self._progress.values()):
-            if monotonic() > deadline:
+            if loop.time() > deadline:
                 self.log.warning("polls were not finished within %s s", DRAIN_SECONDS)
                 break
             await asyncio.sleep(_LOOK_SECONDS)
         await self.commit_and_end_transactions()
 
     def _on_wait(self, seconds: float) -> None:
-        self.last_progress = monotonic() + seconds
+        self.last_progress = self.loop.time() + seconds
 
     def _on_finish(self, poll: PollInFlight) -> None:
         # A poll of an earlier assignment is in no queue any more and moves nothing.
         self._progress[TP(poll.poll.topic, poll.poll.partition)].advance()
-        self.last_progress = monotonic()
+        self.last_progress = self.loop.time()
         # Faust's compiled stream books its acknowledgements here, and nothing takes them out.
         self._acked.clear()
         self._acked_index.clear()
