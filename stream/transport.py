@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer
@@ -141,6 +142,19 @@ class PollConsumer(faust_aiokafka.Consumer):
         for progress in self._progress.values():
             progress.forget()
         self._progress.clear()
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """
+        Seek to the committed offsets; where there is none yet, to the beginning.
+
+        aiokafka leaves such a position where it is, and a dropped fetch may have moved it.
+        """
+        committed = await super().seek_to_committed()
+        if never := [tp for tp, offset in committed.items() if not offset]:
+            # One that is given away meanwhile is sought anew by its next assignment.
+            with suppress(IllegalStateError):
+                await self._thread.seek_to_beginning(*never)
+        return committed
 
     async def wait_empty(self) -> None:
         """

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from typing import Any
 
-CLOSING_STEPS = 200_000
+_CLOSING_ROUNDS, _CLOSING_STEPS = 20, 10
 
 
 class Process:
@@ -67,6 +67,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.tasks: list[_Numbered] = []
         self.steps = 0
         self._numbers = 0
+        self._processes: list[Process] = []
+        self._left: list[asyncio.Handle] = []
         self._ending = False
         self._thread_delays = thread_delays
         self.set_task_factory(self._new_task)  # type: ignore[arg-type] # typed for plain tasks
@@ -78,6 +80,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def spawn(self, process: Process, main: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a process."""
+        self._processes.append(process)
         context = Context()
         context.run(PROCESS.set, process)
         return self.create_task(main, context=context)
@@ -122,16 +125,23 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def end(self) -> None:
         """Cancel whatever is left, also of dead processes, and close."""
         self._ending = True
-        for _ in range(CLOSING_STEPS):
-            left = [task for task in self.tasks if not task.done()]
+        # Steps that were never taken: without them a task would wait for ever to be cancelled.
+        for process in self._processes:
+            self._ready.extend(process.frozen or ())
+        self._ready.extend(self._left)
+        left = self.tasks
+        for _ in range(_CLOSING_ROUNDS):
+            left = [task for task in left if not task.done()]
             if not left:
                 break
             for task in left:
                 task.cancel()
-            self._scheduled.clear()
-            self.call_soon(self.stop)
-            self.run_forever()
+            for _ in range(_CLOSING_STEPS):
+                self._scheduled.clear()
+                self.call_soon(self.stop)
+                self.run_forever()
         self.close()
+        assert not left, left
 
     def _new_task(self, _loop: Any, coro: Any, **options: Any) -> _Numbered:
         self._numbers += 1
@@ -168,6 +178,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 process.steps_left = None
                 process.at_last_step()
         if process.dead:
+            self._left.append(handle)
             return False
         if process.frozen is not None:
             process.frozen.append(handle)
