@@ -156,6 +156,20 @@ class PollConsumer(faust_aiokafka.Consumer):
                 await self._thread.seek_to_beginning(*never)
         return committed
 
+    async def _commit_offsets(
+        self, offsets: Mapping[TP, int], start_new_transaction: bool = True
+    ) -> bool:
+        """
+        Commit, and note as committed only what is.
+
+        Faust notes what the group refused, too, and would not commit it again.
+        """
+        done = await super()._commit_offsets(offsets, start_new_transaction)
+        if not done:
+            for tp in offsets:
+                self._committed_offset.pop(tp, None)
+        return bool(done)
+
     async def wait_empty(self) -> None:
         """
         Wait until the polls that are being worked on are finished, then commit.

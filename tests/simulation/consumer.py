@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -212,17 +213,13 @@ class SimulatedThread(PollConsumerThread):
         )
 
     async def commit(self, tps: Mapping[TP, int]) -> bool:
-        member, generation = self._member, self._generation
         offsets = {(tp.topic, tp.partition): offset for tp, offset in tps.items()}
-        if member is None:
-            return False
         while True:
+            # As in aiokafka each attempt is in the name of the present generation.
+            member, generation = self._member, self._generation
+            work = partial(self._group.commit, member, generation, offsets)
             try:
-                await self._world.ask(
-                    "commit",
-                    lambda: self._group.commit(member, generation, offsets),
-                    coordinator=True,
-                )
+                await self._world.ask("commit", work, coordinator=True)
             except CommitFailedError:
                 return False
             except KafkaError as error:

@@ -68,7 +68,7 @@ class Group:
             self._begin()
             self._complete_if_all()
 
-    def commit(self, number: int, generation: int, offsets: dict[Place, int]) -> None:
+    def commit(self, number: int | None, generation: int, offsets: dict[Place, int]) -> None:
         """Store offsets for a member of the present generation."""
         if number not in self._members or generation != self.generation:
             msg = "the group has already rebalanced"

@@ -10,6 +10,7 @@ from tests.builders import an_event
 from tests.simulation.broker import Unwritten
 from tests.simulation.group import SESSION_SECONDS
 from tests.simulation.installation import APPLICANTS, RELEASES, Installation, Worker
+from tests.simulation.loop import Process
 from tests.simulation.world import World
 
 _POISON: tuple[bytes | None, ...] = (None, b"", b"not json", b"\xff\xfe", b"[" * 40, b"{}")
@@ -83,8 +84,8 @@ class Story:
         for worker in installation.workers:
             if worker.process is not None:
                 worker.process.cut = False
-                if worker.process.frozen is not None:
-                    world.loop.thaw(worker.process)
+                worker.process.steps_left = None
+                self._thaw(worker.process)
         for role in ("scoring", "sink"):
             of_role = installation.of_role(role)
             if not any(worker.wanted for worker in of_role):
@@ -135,13 +136,21 @@ class Story:
         process = worker.process
         if process is None or process.dead or process.frozen is not None:
             return
-        self._world.note(f"{process.name} will freeze")
-        process.at_last_step = lambda: self._world.loop.freeze(process)
-        process.steps_left = self._random.randint(1, 60)
         seconds = self._random.choice([0.5, SESSION_SECONDS, 2.5 * SESSION_SECONDS])
-        self._world.loop.later(
-            self._random.uniform(0.5, 1.5) * seconds, self._world.loop.thaw, process
-        )
+        seconds *= self._random.uniform(0.5, 1.5)
+
+        def freeze() -> None:
+            self._world.note(f"{process.name} freezes")
+            self._world.loop.freeze(process)
+            self._world.loop.later(seconds, self._thaw, process)
+
+        process.at_last_step = freeze
+        process.steps_left = self._random.randint(1, 60)
+
+    def _thaw(self, process: Process) -> None:
+        if process.frozen is not None:
+            self._world.note(f"{process.name} thaws")
+            self._world.loop.thaw(process)
 
     def _stop(self) -> None:
         self._worker().stop(self._random.uniform(0.1, 3.0))
@@ -191,7 +200,6 @@ class Story:
         self._world.clock_jump_ns += seconds * 1_000_000_000
 
     def _for_a_while(self, owner: Any, name: str, value: object, longest: float) -> None:
-        calm = getattr(World, name, None)
         calm = type(value)()  # False, 0.0
         self._world.note(f"{name} is {value}")
         setattr(owner, name, value)
