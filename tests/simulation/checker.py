@@ -7,14 +7,18 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
+import pyarrow as pa
 
 from scoring.decision import Decision
 from scoring.pipeline import Decided
 from scoring.poll import Poll
-from sinks.ledger import decode
 from sinks.parked import parse
 from tests.simulation.broker import Stored
+from tests.simulation.clickhouse import LEDGER_COLUMNS
 from tests.simulation.installation import RELEASES, Installation, pipeline_of
+
+
+_Row = dict[str, Any]
 
 
 class Expected(NamedTuple):
@@ -41,14 +45,15 @@ AT_LEAST_ONCE = Promises(once=False, one_content=False)
 def problems_of(installation: Installation, promises: Promises) -> list[str]:
     """Check everything; an empty list is a run without a fault."""
     found: list[str] = []
+    ledger = _ledger_rows(installation)
     for partition in range(installation.broker.partitions):
-        found += _of_partition(installation, promises, partition)
-    found += _of_store(installation)
+        found += _of_partition(installation, promises, partition, ledger)
+    found += _of_store(installation, ledger)
     return found
 
 
 def _of_partition(
-    installation: Installation, promises: Promises, partition: int
+    installation: Installation, promises: Promises, partition: int, ledger: list[_Row]
 ) -> Iterator[str]:
     kafka = installation.kafka
     events = _records(installation, kafka.applications, partition)
@@ -63,7 +68,8 @@ def _of_partition(
     if not events:
         return
     poll = _poll(kafka.applications, partition, events)
-    recomputed = {release: pipeline_of(release).decide(poll, 0) for release in RELEASES}
+    releases = dict.fromkeys([RELEASES[0], *(decision.release for decision in decisions)])
+    recomputed = {release: pipeline_of(release).decide(poll, 0) for release in releases}
     expected = _expected(recomputed[RELEASES[0]], poll, installation, promises)
 
     times_decided = Counter(decision.origin.offset for decision in decisions)
@@ -93,7 +99,8 @@ def _of_partition(
             yield f"parked {event.offset} has other bytes than its event"
         if event.code != expected[event.offset].code:
             yield f"parked {event.offset} says {event.code}, not {expected[event.offset].code}"
-    yield from _ledger(installation, partition, decisions)
+    of_partition = [row for row in ledger if row["origin_partition"] == partition]
+    yield from _ledger(installation, partition, decisions, of_partition)
 
 
 def _expected(
@@ -157,9 +164,8 @@ def _order(decisions: list[Decision], promises: Promises) -> Iterator[str]:
 
 
 def _ledger(
-    installation: Installation, partition: int, decisions: list[Decision]
+    installation: Installation, partition: int, decisions: list[Decision], rows: list[_Row]
 ) -> Iterator[str]:
-    rows = [row for row in _ledger_rows(installation) if row["origin_partition"] == partition]
     told = [
         (
             str(UUID(bytes=row["decision_id"])),
@@ -187,15 +193,18 @@ def _ledger(
         yield f"ledger {partition} has {len(told)} decisions, its topic {len(said)}, or others"
 
 
-def _ledger_rows(installation: Installation) -> Iterator[dict[str, Any]]:
+def _ledger_rows(installation: Installation) -> list[_Row]:
+    found: list[_Row] = []
     for partition in range(installation.broker.partitions):
         for record in _records(installation, installation.kafka.ledger, partition):
-            yield from decode(record.value or b"").rows.to_pylist()
+            with pa.ipc.open_stream(record.value) as reader:
+                found += reader.read_all().select(LEDGER_COLUMNS).to_pylist()
+    return found
 
 
-def _of_store(installation: Installation) -> Iterator[str]:
-    first: dict[tuple[int, bytes], dict[str, Any]] = {}
-    for row in _ledger_rows(installation):
+def _of_store(installation: Installation, ledger: list[_Row]) -> Iterator[str]:
+    first: dict[tuple[int, bytes], _Row] = {}
+    for row in ledger:
         key = row["application_id"], row["decision_id"]
         known = first.get(key)
         if known is None or _version(row) < _version(known):

@@ -18,6 +18,19 @@ _KEYS = {
     "parked_events": ("origin_topic", "origin_partition", "origin_offset"),
     "release_features": ("release",),
 }
+LEDGER_COLUMNS = [
+    "application_id",
+    "decision_id",
+    "decided_at",
+    "outcome",
+    "default_probability",
+    "release",
+    "origin_topic",
+    "origin_partition",
+    "origin_offset",
+]
+"""Those of the ledger that are compared."""
+
 _EARLIEST = {
     "decision_ledger": ("decided_at", "origin_offset"),
     "parked_events": ("parked_at",),
@@ -84,7 +97,8 @@ class SimulatedStore:
         found: dict[tuple[Any, ...], dict[str, Any]] = {}
         version = _version(table)
         for block in self._tables[table].blocks:
-            for row in block.to_pylist():
+            shown = block.select(LEDGER_COLUMNS) if table == "decision_ledger" else block
+            for row in shown.to_pylist():
                 key = tuple(row[name] for name in _KEYS[table])
                 if key not in found or version(row) < version(found[key]):
                     found[key] = row

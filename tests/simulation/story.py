@@ -98,7 +98,7 @@ class Story:
 
     def _send_events(self) -> None:
         random, sent = self._random, list[tuple[int, str, bytes]]()
-        for number in range(random.randint(15, 60)):
+        for number in range(random.randint(10, 40)):
             at = random.uniform(0.0, self.seconds)
             applicant = random.randint(1, APPLICANTS + 2)
             value: bytes | None
