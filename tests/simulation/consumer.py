@@ -126,8 +126,7 @@ class SimulatedThread(PollConsumerThread):
     ) -> Mapping[TP, list[Stored]]:
         if not self.consumer.flow_active:
             return {}
-        loop = self._world.loop
-        until = loop.time() + timeout
+        until = self._world.loop.now + timeout
         while True:
             await self._reassigning.wait()
             found = await self._fetch(active_partitions or set())
@@ -135,11 +134,11 @@ class SimulatedThread(PollConsumerThread):
                 # The way from the thread to the event loop takes its time, too.
                 await asyncio.sleep(self._world.transit() if self._world.random.random() < 0.2 else 0)
                 return found
-            if loop.time() >= until:
-                return {}
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout_at(until):
                     await self._broker.more()
+            except TimeoutError:
+                return {}
 
     async def _fetch(self, active: set[TP]) -> dict[TP, list[Stored]]:
         assigned = self._assigned
@@ -156,6 +155,8 @@ class SimulatedThread(PollConsumerThread):
         if not places:
             return {}
         asked = {tp: assigned.positions[tp] or 0 for tp in places}
+        if all(self._broker.logs[tp].stable_end <= at for tp, at in asked.items()):
+            return {}  # the broker would hold the request
         at_most = self._world.random.choice([1, 3, 8, 30])
 
         def work() -> dict[TP, tuple[list[Stored], int, int]]:
