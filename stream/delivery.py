@@ -151,9 +151,7 @@ class ExactlyOnce:
 
     way = "exactly_once"
 
-    def __init__(
-        self, kafka: KafkaSettings, group: str, clients: KafkaClients = AIOKAFKA
-    ) -> None:
+    def __init__(self, kafka: KafkaSettings, group: str, clients: KafkaClients = AIOKAFKA) -> None:
         self._kafka = kafka
         self._group = group
         self._clients = clients

@@ -108,7 +108,7 @@ class Transactional:
 
 
 class Broker:
-    """Topics, producers, transactions and the offsets of groups; each call is one request's work."""
+    """Topics, producers, transactions, the offsets of groups; each call is one request's work."""
 
     def __init__(self, world: World, topics: Sequence[str], partitions: int) -> None:
         self._world = world

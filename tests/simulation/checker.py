@@ -1,4 +1,4 @@
-"""Says what is wrong with what a run left behind; it reads topics and tables, and knows no worker."""
+"""Says what is wrong with what a run left in topics and tables; it knows no worker."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,6 @@ from sinks.parked import parse
 from tests.simulation.broker import Stored
 from tests.simulation.clickhouse import LEDGER_COLUMNS
 from tests.simulation.installation import RELEASES, Installation, pipeline_of
-
 
 _Row = dict[str, Any]
 
@@ -72,23 +71,13 @@ def _of_partition(
     recomputed = {release: pipeline_of(release).decide(poll, 0) for release in releases}
     expected = _expected(recomputed[RELEASES[0]], poll, installation, promises)
 
-    times_decided = Counter(decision.origin.offset for decision in decisions)
-    times_parked = Counter(event.offset for event in parked)
-    for offset, (kind, code) in expected.items():
-        what = f"{kafka.applications}/{partition}/{offset}"
-        decided, set_aside = times_decided.pop(offset, 0), times_parked.pop(offset, 0)
-        if kind == "repeated":
-            if decided or set_aside:
-                yield f"{what} was sent again, and is decided {decided}, parked {set_aside} times"
-            continue
-        is_there, is_not = (decided, set_aside) if kind == "decided" else (set_aside, decided)
-        if not is_there:
-            yield f"{what} is lost: it must be {kind} {code}"
-        if is_there > 1 and promises.once:
-            yield f"{what} is {kind} {is_there} times"
-        if is_not:
-            yield f"{what} must be {kind} {code}, and is something else, too"
-    for offset in [*times_decided, *times_parked]:
+    decided_at = Counter(decision.origin.offset for decision in decisions)
+    parked_at = Counter(event.offset for event in parked)
+    for offset, wanted in expected.items():
+        times = decided_at.pop(offset, 0), parked_at.pop(offset, 0)
+        for fault in _fate(wanted, *times, once=promises.once):
+            yield f"{kafka.applications}/{partition}/{offset} {fault}"
+    for offset in [*decided_at, *parked_at]:
         yield f"{partition}/{offset} is decided or parked, but there is no such event"
 
     yield from _contents(decisions, recomputed, promises)
@@ -101,6 +90,20 @@ def _of_partition(
             yield f"parked {event.offset} says {event.code}, not {expected[event.offset].code}"
     of_partition = [row for row in ledger if row["origin_partition"] == partition]
     yield from _ledger(installation, partition, decisions, of_partition)
+
+
+def _fate(wanted: Expected, decided: int, parked: int, *, once: bool) -> Iterator[str]:
+    if wanted.kind == "repeated":
+        if decided or parked:
+            yield f"was sent again, and is decided {decided}, parked {parked} times"
+        return
+    there, elsewhere = (decided, parked) if wanted.kind == "decided" else (parked, decided)
+    if not there:
+        yield f"is lost: it must be {wanted.kind} {wanted.code}"
+    if there > 1 and once:
+        yield f"is {wanted.kind} {there} times"
+    if elsewhere:
+        yield f"must be {wanted.kind} {wanted.code}, and is something else, too"
 
 
 def _expected(

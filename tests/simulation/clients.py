@@ -93,9 +93,7 @@ class SimulatedProducer:
         if self._failed is not None:
             raise self._failed
         sequence = self._sequences.get(place, 0)
-        work = partial(
-            self._broker.produce, place, records, self._producer, sequence, self._name
-        )
+        work = partial(self._broker.produce, place, records, self._producer, sequence, self._name)
         try:
             await self._until_done("produce", work, coordinator=False)
         except KafkaError as error:
@@ -113,9 +111,7 @@ class SimulatedProducer:
             self._failed = error
             raise
 
-    async def _until_done(
-        self, what: str, work: Callable[[], T], *, coordinator: bool = True
-    ) -> T:
+    async def _until_done(self, what: str, work: Callable[[], T], *, coordinator: bool = True) -> T:
         give_up_at = self._world.loop.now + self._request_seconds
         while True:
             try:

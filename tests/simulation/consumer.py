@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from aiokafka.errors import (
     CommitFailedError,
@@ -17,7 +17,9 @@ from aiokafka.errors import (
 from faust.types import TP
 from faust.types.transports import SchedulingStrategyT
 from faust.utils.tracing import noop_span
+from mode.types import ServiceT
 from mode.utils.queues import FlowControlEvent, FlowControlQueue
+from mode.utils.trees import Node
 
 from stream.app import POLLS_IN_QUEUE
 from stream.in_flight import PollInFlight
@@ -27,7 +29,6 @@ from tests.simulation.group import Group
 from tests.simulation.world import World
 
 HEARTBEAT_SECONDS = 2.0
-COMMIT_SECONDS = 1.5
 _BACKOFF_SECONDS = 0.1
 
 
@@ -47,7 +48,7 @@ class SimulatedThread(PollConsumerThread):
     """
 
     def __init__(self, consumer: "SimulatedConsumer") -> None:
-        self._beacon = None
+        self._beacon = Node(self)
         self.consumer = consumer
         self._app = consumer.simulated
         self._world = self._app.world
@@ -57,7 +58,7 @@ class SimulatedThread(PollConsumerThread):
         self._reassigning = asyncio.Event()
         self._member: int | None = None
         self._generation = 0
-        self._highwaters: dict[TP, int] = {}
+        self._ends: dict[TP, int] = {}
 
     async def coordinate(self) -> None:
         """Be a member of the group, for ever."""
@@ -87,9 +88,8 @@ class SimulatedThread(PollConsumerThread):
         while True:
             member = self._member
             try:
-                joined = await self._world.ask(
-                    "join", lambda: self._group.join(member), coordinator=True
-                )
+                work = partial(self._group.join, member)
+                joined = await self._world.ask("join", work, coordinator=True)
             except UnknownMemberIdError:
                 self._member = None
                 continue
@@ -121,8 +121,10 @@ class SimulatedThread(PollConsumerThread):
             except KafkaError:
                 continue
 
-    async def getmany(  # type: ignore[override] # tests need no iterator
-        self, active_partitions: set[TP] | None, timeout: float
+    async def getmany(
+        self,
+        active_partitions: set[TP] | None,
+        timeout: float,  # noqa: ASYNC109 - as the base has it
     ) -> Mapping[TP, list[Stored]]:
         if not self.consumer.flow_active:
             return {}
@@ -132,7 +134,9 @@ class SimulatedThread(PollConsumerThread):
             found = await self._fetch(active_partitions or set())
             if found:
                 # The way from the thread to the event loop takes its time, too.
-                await asyncio.sleep(self._world.transit() if self._world.random.random() < 0.2 else 0)
+                await asyncio.sleep(
+                    self._world.transit() if self._world.random.random() < 0.2 else 0
+                )
                 return found
             try:
                 async with asyncio.timeout_at(until):
@@ -140,27 +144,27 @@ class SimulatedThread(PollConsumerThread):
             except TimeoutError:
                 return {}
 
+    async def _positions(self, active: set[TP]) -> dict[TP, int]:
+        """Say where to read on in what is active and assigned."""
+        positions = self._assigned.positions
+        for tp in sorted(tp for tp in active if positions.get(tp, 0) is None):
+            committed = await self._committed(tp)
+            if positions[tp] is None:
+                positions[tp] = committed or 0
+        return {tp: positions[tp] or 0 for tp in sorted(active & positions.keys())}
+
     async def _fetch(self, active: set[TP]) -> dict[TP, list[Stored]]:
-        assigned = self._assigned
-        places = sorted(tp for tp in active if tp in assigned.positions)
-        for tp in places:
-            if assigned.positions[tp] is None:
-                try:
-                    committed = await self._committed(tp)
-                except KafkaError:
-                    await asyncio.sleep(_BACKOFF_SECONDS)
-                    return {}
-                if assigned.positions[tp] is None:
-                    assigned.positions[tp] = committed or 0
-        if not places:
+        try:
+            asked = await self._positions(active)
+        except KafkaError:
+            await asyncio.sleep(_BACKOFF_SECONDS)
             return {}
-        asked = {tp: assigned.positions[tp] or 0 for tp in places}
-        if all(self._broker.logs[tp].stable_end <= at for tp, at in asked.items()):
+        logs = self._broker.logs
+        if all(logs[tp].stable_end <= at for tp, at in asked.items()):
             return {}  # the broker would hold the request
         at_most = self._world.random.choice([1, 3, 8, 30])
 
         def work() -> dict[TP, tuple[list[Stored], int, int]]:
-            logs = self._broker.logs
             return {
                 tp: (*logs[tp].committed_records(position, at_most), logs[tp].end)
                 for tp, position in asked.items()
@@ -177,7 +181,7 @@ class SimulatedThread(PollConsumerThread):
         for tp, (records, position, highwater) in answer.items():
             if assigned.positions.get(tp, -1) == asked[tp]:
                 assigned.positions[tp] = position
-                self._highwaters[tp] = highwater
+                self._ends[tp] = highwater
                 if records:
                     found[tp] = records
         return found
@@ -234,7 +238,7 @@ class SimulatedThread(PollConsumerThread):
         return set(self._assigned.positions)
 
     def highwater(self, tp: TP) -> int:
-        return self._highwaters.get(tp, 0)
+        return self._ends.get(tp, 0)
 
     def position_now(self, tp: TP) -> int | None:
         return self._assigned.positions.get(tp)
@@ -275,7 +279,12 @@ class SimulatedApp:
     tracer = None
 
     def __init__(
-        self, world: World, broker: Broker, group: Group, owner: OffsetOwner | None
+        self,
+        world: World,
+        broker: Broker,
+        group: Group,
+        owner: OffsetOwner | None,
+        commit_seconds: float,
     ) -> None:
         self.world = world
         self.broker = broker
@@ -293,20 +302,18 @@ class SimulatedApp:
             on_commit_initiated=lambda *_: None,
             on_commit_completed=lambda *_: None,
         )
-        self.monitor = nothing(
-            track_tp_end_offset=lambda *_: None, on_tp_commit=lambda *_: None
-        )
+        self.monitor = nothing(track_tp_end_offset=lambda *_: None, on_tp_commit=lambda *_: None)
         self.tables = nothing(on_commit=lambda *_: None)
         self.producer = nothing(flush=self._done)
         self._attachments = nothing(publish_for_tp_offset=self._nothing_attached)
         self.conf = nothing(
             broker_commit_every=None,
             ConsumerScheduler=SchedulingStrategyT,
-            broker_commit_interval=COMMIT_SECONDS,
+            broker_commit_interval=commit_seconds,
             broker_commit_livelock_soft_timeout=300.0,
             stream_wait_empty=True,
         )
-        transport = Transport([], self, loop=world.loop)  # type: ignore[arg-type] # a stand-in
+        transport = Transport([], self, loop=world.loop)
         transport.owner = owner
         self.consumer = SimulatedConsumer(transport, self)
         self._tasks: list[asyncio.Task[Any]] = []
@@ -398,12 +405,14 @@ class SimulatedApp:
         self.flow_control.resume()
         self.consumer.resume_flow()
         if self._fetching is None:
-            self._fetching = asyncio.create_task(self.consumer._drain_messages(self))  # type: ignore[arg-type] # asked only whether to stop
+            self._fetching = asyncio.create_task(
+                self.consumer._drain_messages(cast(ServiceT, self))  # asked only whether to stop
+            )
             self._fetching.add_done_callback(self._agent_ended)
 
     async def _commit_now_and_then(self) -> None:
         while True:
-            await asyncio.sleep(COMMIT_SECONDS)
+            await asyncio.sleep(self.conf.broker_commit_interval)
             await self.consumer.commit()
 
     def _agent_ended(self, task: "asyncio.Task[Any]") -> None:

@@ -1,7 +1,6 @@
 """The workers of a simulated installation, which are started, frozen, killed and started again."""
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cache
 
 import numpy as np
@@ -120,10 +119,12 @@ class Worker:
             self.app.ended.set()
             self._installation.world.loop.later(again_in, self.start)
 
-    async def _main(self, process: Process, run: Callable[[], "asyncio.Future[None]"]) -> None:
+    async def _main(self, process: Process, run: Callable[[], Awaitable[None]]) -> None:
         world = self._installation.world
         try:
             await run()
+        except Exception as error:  # noqa: BLE001 - a supervisor does not ask
+            world.note(f"{process.name} ends of {error!r}")
         finally:
             if not process.dead and self.process is process:
                 process.dead = True
@@ -164,9 +165,7 @@ class Worker:
         )
 
     def _app(self, group: Group, owner: ExactlyOnce | None) -> SimulatedApp:
-        self.app = SimulatedApp(
-            self._installation.world, self._installation.broker, group, owner
-        )
+        self.app = SimulatedApp(self._installation.world, self._installation.broker, group, owner)
         return self.app
 
 
@@ -178,6 +177,7 @@ class Installation:
     ) -> None:
         self.world = world
         self.exactly_once = exactly_once
+        self.commit_seconds = world.random.choice([0.1, 0.5, 2.0])
         self.kafka = KafkaSettings(partitions=partitions, resend_window=resend_window)
         kafka = self.kafka
         topics = kafka.applications, kafka.decisions, kafka.ledger, kafka.parked

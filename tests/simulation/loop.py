@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from typing import Any
@@ -60,6 +61,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
     later, and its result comes another while later.
     """
 
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+    _stopping: bool
+
     def __init__(self, thread_delays: Callable[[], tuple[float, float]]) -> None:
         super().__init__()
         self.now = 0.0
@@ -71,7 +76,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._left: list[asyncio.Handle] = []
         self._ending = False
         self._thread_delays = thread_delays
-        self.set_task_factory(self._new_task)  # type: ignore[arg-type] # typed for plain tasks
+        self.set_task_factory(self._new_task)
         self.set_exception_handler(lambda *_: None)
 
     def time(self) -> float:
@@ -152,14 +157,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _run_once(self) -> None:
         ready, scheduled = self._ready, self._scheduled
         while scheduled and scheduled[0]._cancelled:
-            heapq.heappop(scheduled)._scheduled = False
+            heapq.heappop(scheduled)
         if not ready and not self._stopping:
             if not scheduled:
                 raise NothingLeft
-            self.now = max(self.now, scheduled[0]._when)
-        while scheduled and scheduled[0]._when <= self.now:
+            self.now = max(self.now, scheduled[0].when())
+        while scheduled and scheduled[0].when() <= self.now:
             timer = heapq.heappop(scheduled)
-            timer._scheduled = False
             if not timer._cancelled:
                 ready.append(timer)
         for _ in range(len(ready)):
@@ -169,7 +173,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _may_run(self, handle: asyncio.Handle) -> bool:
         self.steps += 1
-        process = handle._context.get(PROCESS)
+        context: Context = handle._context  # type: ignore[attr-defined] # no type has it
+        process = context.get(PROCESS)
         if process is None or self._ending:
             return True
         if process.steps_left is not None:

@@ -1,4 +1,4 @@
-"""Many seeded histories of scoring, Kafka and ClickHouse, all faults mixed; see docs/simulation.md."""
+"""Seeded histories of scoring, Kafka and ClickHouse, all faults mixed; see docs/simulation.md."""
 
 import multiprocessing
 import os
@@ -30,7 +30,7 @@ def test_all_seeds_keep_every_promise(pytestconfig: pytest.Config) -> None:
     only = pytestconfig.getoption("seed")
     if only is not None:
         outcome = run(only)
-        print(outcome.report())
+        pytestconfig.get_terminal_writer().line("\n" + outcome.report())
         assert not outcome.problems
         return
 
@@ -40,9 +40,10 @@ def test_all_seeds_keep_every_promise(pytestconfig: pytest.Config) -> None:
     with ProcessPoolExecutor(mp_context=context) as pool:
         broken = [outcome for found in pool.map(broken_among, chunks) for outcome in found]
 
-    for outcome in broken[:_SHOWN]:
-        print(outcome.report())
-    assert [outcome.seed for outcome in broken] == [], f"of {len(asked)} seeds"
+    if broken:
+        told = [outcome.report() for outcome in broken[:_SHOWN]]
+        seeds = [outcome.seed for outcome in broken]
+        pytest.fail("\n\n".join([*told, f"of {len(asked)} seeds: {seeds}"]), pytrace=False)
 
 
 def test_a_seed_is_one_history_in_every_process() -> None:

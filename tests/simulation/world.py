@@ -85,20 +85,18 @@ class World:
             if self._unreachable(process):
                 self.loop.later(0.2, _fail, reply, RequestTimedOutError(what))
                 return
-            result, error = None, None
+            if refused:
+                self.loop.later(back, _fail, reply, NotCoordinatorError(what))
+                return
             try:
-                if refused:
-                    raise NotCoordinatorError(what)
                 result = effect()
-            except Exception as failed:  # noqa: BLE001 - the answer
-                error = failed
-            if lost:
-                self.note(f"{process and process.name}: the answer to {what} is lost")
-                error = RequestTimedOutError(what)
-            if error is not None:
+            except Exception as error:  # noqa: BLE001 - the answer
                 self.loop.later(back, _fail, reply, error)
             else:
                 self.loop.later(back, _answer, reply, result)
+            if lost:
+                self.note(f"{process.name if process else ''}: the answer to {what} is lost")
+                self.loop.later(0.0, _fail, reply, RequestTimedOutError(what))
 
         self.loop.later(there, arrive)
         return await reply
