@@ -165,7 +165,10 @@ class Worker:
         )
 
     def _app(self, group: Group, owner: ExactlyOnce | None) -> SimulatedApp:
-        self.app = SimulatedApp(self._installation.world, self._installation.broker, group, owner)
+        installation = self._installation
+        self.app = SimulatedApp(
+            installation.world, installation.broker, group, owner, installation.commit_seconds
+        )
         return self.app
 
 
