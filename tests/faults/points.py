@@ -52,7 +52,8 @@ class Points:
 
     def arm(self, point: Point, number: signal.Signals = signal.SIGKILL) -> None:
         """Let the next process that passes a point get a signal there."""
-        self._armed(point).write_text(str(int(number)))
+        (self.folder / "arming").write_text(str(int(number)))
+        (self.folder / "arming").replace(self._armed(point))
 
     def is_armed(self, point: Point) -> bool:
         """Whether nobody has passed the point yet."""
@@ -82,7 +83,8 @@ class Points:
 
     def shift_clock(self, seconds: float) -> None:
         """Put the clock of all processes that look here so much ahead of the machine's."""
-        (self.folder / _CLOCK).write_text(str(seconds))
+        (self.folder / "clock.next").write_text(str(seconds))
+        (self.folder / "clock.next").replace(self.folder / _CLOCK)
 
     def clock_shift(self) -> float:
         """Give how far the clock is ahead, in seconds."""
