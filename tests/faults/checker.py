@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from scoring.decision import Decision
+from scoring.decision import Decision, microseconds
 from scoring.pipeline import Pipeline
 from scoring.poll import Headers, Poll
 from sinks import ledger
@@ -202,7 +202,7 @@ class _Partition:
             records = self._records[start:end]
             made = self._decisions[start:end]
             poll = self._poll([decision.origin.offset for decision in made])
-            at_us = _microseconds(made[0])
+            at_us = microseconds(made[0].decided_at)
             found = [(record.key, record.value, tuple(record.headers)) for record in records]
             anew: list[Any] = []
             for pipeline in pipelines:
@@ -270,11 +270,6 @@ def _together(decisions: Sequence[Decision]) -> Iterator[tuple[int, int]]:
 
 def _of_poll(decision: Decision) -> tuple[object, str]:
     return decision.decided_at, decision.release
-
-
-def _microseconds(decision: Decision) -> int:
-    whole = int(decision.decided_at.timestamp())
-    return whole * 1_000_000 + decision.decided_at.microsecond
 
 
 def _origin_of(record: ConsumerRecord) -> int:
