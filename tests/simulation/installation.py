@@ -180,7 +180,7 @@ class Installation:
     ) -> None:
         self.world = world
         self.exactly_once = exactly_once
-        self.commit_seconds = world.random.choice([0.1, 0.5, 2.0])
+        self.commit_seconds = world.random.choice([0.25, 0.5, 2.0])
         self.kafka = KafkaSettings(partitions=partitions, resend_window=resend_window)
         kafka = self.kafka
         topics = kafka.applications, kafka.decisions, kafka.ledger, kafka.parked

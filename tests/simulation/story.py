@@ -57,7 +57,9 @@ class Story:
         random = self._random
         share = random.choice([0.1, 0.25, 0.5, 1.0])
         self.kinds = {name: work for name, work in kinds.items() if random.random() < share}
-        self.seconds = random.uniform(5.0, 25.0)
+        self.seconds = random.uniform(4.0, 20.0)
+        # Few polls of several events each: a poll costs more than an event.
+        self._bursts = [random.uniform(0.0, self.seconds) for _ in range(random.randint(2, 6))]
 
     def begin(self) -> None:
         """Schedule all of it."""
@@ -67,7 +69,10 @@ class Story:
         if not names:
             return
         for _ in range(random.randint(1, 3 + 2 * len(names))):
+            # Most strike where there is work to strike.
             at = random.uniform(0.0, self.seconds)
+            if random.random() < 0.7:
+                at = random.choice(self._bursts) + random.expovariate(1 / 0.05)
             self._world.loop.later(at, self._happen, random.choice(names))
 
     def heal(self) -> None:
@@ -99,7 +104,7 @@ class Story:
     def _send_events(self) -> None:
         random, sent = self._random, list[tuple[int, str, bytes]]()
         for number in range(random.randint(10, 40)):
-            at = random.uniform(0.0, self.seconds)
+            at = random.choice(self._bursts) + random.expovariate(1 / 0.01)
             applicant = random.randint(1, APPLICANTS + 2)
             value: bytes | None
             drawn = random.random()
