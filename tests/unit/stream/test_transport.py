@@ -220,7 +220,7 @@ class Refused(PollConsumer):
     """The consumer where the group refuses commits, until it is told to take them."""
 
     def __init__(self) -> None:
-        self._committed_offset = defaultdict(lambda: None)  # type: ignore[assignment]
+        self._committed_offset = defaultdict(lambda: None)
         self.log: Any = SimpleNamespace(dev=lambda *_: None, info=lambda *_: None)
         self.in_transaction = False
         nothing = SimpleNamespace(on_tp_commit=lambda _: None, on_commit=lambda _: None)
