@@ -37,6 +37,7 @@ class Assignment:
 
     def __init__(self, places: Collection[Place]) -> None:
         self.positions: dict[TP, int | None] = {TP(*place): None for place in places}
+        self.asking: dict[TP, asyncio.Future[int | None]] = {}
 
 
 class SimulatedThread(PollConsumerThread):
@@ -101,6 +102,7 @@ class SimulatedThread(PollConsumerThread):
             self._assigned = Assignment(places)
             self._reassigning.set()
             self._app.consumer_generation_id = self._generation
+            self._asked = asyncio.create_task(self._ask_for_positions(self._assigned))
             return
 
     async def _heartbeat(self, rejoin: asyncio.Event) -> None:
@@ -143,6 +145,12 @@ class SimulatedThread(PollConsumerThread):
                     await self._broker.more()
             except TimeoutError:
                 return {}
+
+    async def _ask_for_positions(self, assigned: Assignment) -> None:
+        """Ask where to begin, before anybody else has been told of the assignment."""
+        with suppress(KafkaError):
+            for tp in sorted(assigned.positions):
+                await self._committed(tp)
 
     async def _positions(self, active: set[TP]) -> dict[TP, int]:
         """Say where to read on in what is active and assigned."""
@@ -212,10 +220,17 @@ class SimulatedThread(PollConsumerThread):
                 await asyncio.sleep(_BACKOFF_SECONDS)
 
     async def _committed(self, tp: TP) -> int | None:
-        key = self._group.name, (tp.topic, tp.partition)
-        return await self._world.ask(
-            "committed", lambda: self._broker.committed.get(key), coordinator=True
-        )
+        # As in aiokafka who asks while a question is under way gets the answer to that.
+        asking = self._assigned.asking
+        if tp not in asking:
+            key = self._group.name, (tp.topic, tp.partition)
+            asking[tp] = asyncio.ensure_future(
+                self._world.ask(
+                    "committed", lambda: self._broker.committed.get(key), coordinator=True
+                )
+            )
+            asking[tp].add_done_callback(lambda _: asking.pop(tp))
+        return await asyncio.shield(asking[tp])
 
     async def commit(self, tps: Mapping[TP, int]) -> bool:
         offsets = {(tp.topic, tp.partition): offset for tp, offset in tps.items()}
