@@ -217,7 +217,7 @@ def _of_store(installation: Installation, ledger: list[_Row]) -> Iterator[str]:
     for key in first.keys() & shown.keys():
         if first[key] != shown[key]:
             yield f"decision {key[1].hex()} in ClickHouse is not the first of the ledger"
-    releases = {row["release"] for row in first.values()}
+    releases = {row["release"] for row in ledger}
     yield from _differences(
         "features of release",
         {(release,) for release in releases},
