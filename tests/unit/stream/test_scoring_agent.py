@@ -7,6 +7,7 @@ from features.taiwan_default import DEFINITION
 from models.policies import policy_text
 from monitoring.metrics import PREFIX, Metrics
 from scoring.booster import BoosterScorer
+from scoring.parking import ParkingHistory
 from scoring.pipeline import Pipeline
 from scoring.policy import Policy
 from scoring.poll import Poll
@@ -59,6 +60,7 @@ class Kept:
     """A delivery that keeps what it is given; itself its only lease."""
 
     recent: RecentEvents | None = None
+    parking = ParkingHistory()
 
     def __init__(self) -> None:
         self.offsets: list[int] = []
@@ -77,9 +79,13 @@ class Kept:
         assert end_offset == 8
         return poll.since(2)
 
-    async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
+    async def deliver(
+        self, poll: Poll, outputs: Sequence[Output], parking: ParkingHistory | None = None
+    ) -> None:
         assert outputs
+        assert parking is not None
         self.offsets += poll.offsets
+        self.parking = parking
 
 
 async def test_what_is_delivered_or_another_owners_is_left_out() -> None:
