@@ -85,7 +85,8 @@ def test_without_bounds_anything_is_parked_and_nothing_is_held_against_what_come
 
     history = after(off, [BAD] * 50)
 
-    assert after(ParkingLimit(longest_run=3, largest_share=0.5, window=4), [BAD], history=history)
+    on = ParkingLimit(longest_run=3, largest_share=0.5, window=4)
+    assert after(on, [BAD], history=history).run == 1
 
 
 def test_what_events_bring_along_themselves_neither_counts_nor_ends_a_run() -> None:
