@@ -20,7 +20,7 @@ _SHOWN = 20
 _Places = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[PLACE]...",
+        metavar="PLACE",
         help="PARTITION/OFFSET or PARTITION/FIRST-LAST on the topic of parked events; with TOPIC/ "
         "before it, also of the topic where events came from.",
     ),
