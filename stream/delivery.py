@@ -208,7 +208,7 @@ class ExactlyOnce:
                 self._group,
                 max(0, committed[number].offset),
                 recent[number],
-                ParkingHistory.parse(committed[number].metadata),
+                ParkingHistory.parse(committed[number].metadata or ""),
             )
             for number, publisher in publishers.items()
         }
