@@ -205,7 +205,8 @@ class ParkedTopic:
             async for parked in events:
                 return parked
         named = ", ".join(map(str, self.wanted.places))
-        msg = f"no parked event is at {named}, on {self.kafka.parked}: `creditstream parked list`"
+        fits = "" if self.wanted == Wanted(self.wanted.places) else " that fits"
+        msg = f"no parked event{fits} is at {named}: `creditstream parked list` tells what there is"
         raise ParkedNotFound(msg)
 
     async def tally(self) -> Tally:

@@ -188,7 +188,9 @@ async def _send(settings: Any, wanted: "Wanted", *, dry_run: bool, yes: bool) ->
         try:
             await redrive(topic, planned.partitions, done)
         finally:
-            partitions = ", ".join(f"{n} to {number}" for number, n in sorted(done.sent.items()))
+            partitions = ", ".join(
+                f"{n} to {number}" for number, n in sorted(done.sent.items()) if n
+            )
             typer.echo(f"{done.sent.total():,} sent, by partition: {partitions or 'none'}")
         late = done.refused - planned.refused
         for reason, number in late.items():
