@@ -212,7 +212,7 @@ def test_where_nobody_remembers_an_event_driven_twice_is_decided_under_one_id(
 
     for _ in range(2):
         assert there.creditstream("send", "1/0").exit_code == 0
-    there.work()
+        there.work()
 
     assert decided(there.decisions(2)) == ids(["a"]) * 2
 
