@@ -1,6 +1,7 @@
 """How much of a partition may be parked before its release, not its events, is held to be wrong."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +39,11 @@ class ParkingHistory(msgspec.Struct, frozen=True):
         if self.run < 0 or not 0 <= self.count <= 8 * len(self.bits):
             msg = "a history has bits for all that it counts"
             raise ValueError(msg)
+
+    @classmethod
+    def of(cls, release: str, parked: NDArray[np.bool_], run: int) -> "ParkingHistory":
+        """Make a history of a release's latest events, the oldest first: was each parked."""
+        return cls(release, run, len(parked), np.packbits(parked).tobytes())
 
     @classmethod
     def parse(cls, text: str) -> "ParkingHistory":
@@ -99,19 +105,31 @@ class ParkingLimit:
             of_window = self._within_window(flags)[known:][parked]
             if self.largest_share < 1 and of_window.max() > self.largest_share * self.window:
                 raise ParkingLimitCrossed("largest_share", int(of_window.max()), causes)
+        return self._history(release, flags, int(runs[-1]) if len(runs) else history.run)
+
+    def history(self, release: str, parked: Sequence[bool]) -> ParkingHistory:
+        """Give the history of a release's events that count or were decided, the oldest first."""
+        flags = np.array(parked, dtype=bool)
+        return self._history(release, flags, int(_runs(flags, 0)[-1]) if len(flags) else 0)
+
+    def counted(self, code: str, path: str, *, redriven: bool) -> bool:
+        """Say whether an event that is parked for this counts."""
+        return not redriven and (self.counts == "all" or may_be_of_release(code, path))
+
+    @property
+    def reach(self) -> int:
+        """How many events back it looks; 0: it limits nothing."""
+        window = self.window if self.largest_share < 1 else 0
+        return max(window, self.longest_run + 1 if self.longest_run else 0)
+
+    def _history(self, release: str, flags: NDArray[np.bool_], run: int) -> ParkingHistory:
+        # A bound that is off remembers nothing, which would be held against what comes later.
         latest = flags[max(0, len(flags) - self.window) :] if self.largest_share < 1 else flags[:0]
-        run = int(runs[-1]) if len(runs) else history.run
-        return ParkingHistory(
-            release,
-            run if self.longest_run else 0,
-            len(latest),
-            np.packbits(latest).tobytes(),
-        )
+        return ParkingHistory.of(release, latest, run if self.longest_run else 0)
 
     def _counts(self, rejection: Rejection, poll: Poll) -> bool:
-        if redriven_of(poll.headers[rejection.position]) is not None:
-            return False
-        return self.counts == "all" or may_be_of_release(rejection)
+        redriven = redriven_of(poll.headers[rejection.position]) is not None
+        return self.counted(rejection.code, rejection.path, redriven=redriven)
 
     def _within_window(self, flags: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Count, for each event, the parked among the `window` that end with it; 0: too few yet."""
@@ -122,19 +140,20 @@ class ParkingLimit:
         return counts
 
 
-def may_be_of_release(rejection: Rejection) -> bool:
+def may_be_of_release(code: str, path: str) -> bool:
     """
-    Say whether another release might take the event.
+    Say whether another release might take an event that was rejected for this.
 
     Attributes and their ranges are declared by the release's definition. All else that parks an
     event (no JSON, too large, no time, an id that stands for another) it brought along itself.
     """
-    return rejection.code == "invalid" and rejection.path.startswith(_ATTRIBUTES)
+    return code == "invalid" and path.startswith(_ATTRIBUTES)
 
 
 def _cause(rejection: Rejection) -> Cause:
     # A path outside the attributes may hold a name that the event made up.
-    return rejection.code, rejection.path if may_be_of_release(rejection) else "$"
+    code, path = rejection.code, rejection.path
+    return code, path if may_be_of_release(code, path) else "$"
 
 
 def _in_order(poll: Poll, decided: Decided, counted: list[Rejection]) -> NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 import stamina
@@ -47,11 +47,11 @@ class Lease(Protocol):
     One partition of the input in the hands of one owner, until the next `take_over`.
 
     `recent` are the events that were decided lately; None where nobody knows. `parking` is what
-    became of the latest events.
+    became of the latest events; None where it is to be read back first.
     """
 
     recent: RecentEvents | None
-    parking: ParkingHistory
+    parking: ParkingHistory | None
 
     def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
         """Give what of a poll was not delivered before; `end_offset` is its partition's end."""
@@ -86,7 +86,7 @@ class SharedPartition:
 
     publisher: Publisher
     recent: RecentEvents | None = None
-    parking: ParkingHistory = field(default_factory=ParkingHistory)
+    parking: ParkingHistory | None = None
 
     def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:  # noqa: ARG002
         """Give the poll: what was delivered of it before, nobody knows."""
@@ -104,8 +104,7 @@ class AtLeastOnce:
     """
     Output first, acknowledged by all in-sync replicas; the offset is Faust's to commit later.
 
-    A crash between the two repeats the output. What became of a partition's events is known since
-    this was made.
+    A crash between the two repeats the output.
     """
 
     way = "at_least_once"
@@ -147,7 +146,7 @@ class OwnedPartition:
     group: str
     next_offset: int
     recent: RecentEvents | None
-    parking: ParkingHistory
+    parking: ParkingHistory | None
 
     def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
         """Give the records of a poll from the next offset on; raises LogTruncated."""
@@ -162,7 +161,7 @@ class OwnedPartition:
         parking = parking or self.parking
         next_offset = int(poll.offsets[-1]) + 1
         tp = TopicPartition(poll.topic, poll.partition)
-        offsets = {tp: OffsetAndMetadata(next_offset, parking.text())}
+        offsets = {tp: OffsetAndMetadata(next_offset, parking.text() if parking else "")}
         await self.publisher.commit(poll.partition, outputs, offsets, self.group)
         self.next_offset, self.parking = next_offset, parking
 

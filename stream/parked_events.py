@@ -13,7 +13,7 @@ from aiokafka import ConsumerRecord
 
 from scoring.envelope import redriven_of
 from sinks.parked import ParkedDamaged, ParkedEvent, parse
-from stream.reading import each_record, offsets_of
+from stream.records import each_record, offsets_of
 from stream.settings import KafkaSettings
 from stream.topics import check_topics, naming_the_broker
 

@@ -2,21 +2,20 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Mapping
-from datetime import datetime
 from typing import Any
 
 import httpx
 import msgspec
 import numpy as np
 import pyarrow as pa
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from models.release import Release
 from sinks.door import SqlDoor, StoreNotHosted
+from stream.records import each_record, offsets_of
 from stream.settings import Settings
 from stream.worker import store_of
 
@@ -100,66 +99,6 @@ async def records_of(bootstrap_servers: str, topic: str) -> list[ConsumerRecord]
     async with asyncio.timeout(_READ_SECONDS):
         there = await offsets_of(bootstrap_servers, topic)
         return [record async for record in each_record(bootstrap_servers, topic, there)]
-
-
-async def offsets_of(
-    bootstrap_servers: str, topic: str, since: datetime | None = None
-) -> dict[int, range]:
-    """
-    Give the offsets that a topic has at present, by partition.
-
-    With `since`, from the first record of that time on, where the broker finds one. Raises as
-    `records_of`.
-    """
-    async with asyncio.timeout(_READ_SECONDS), _reader(bootstrap_servers, topic) as consumer:
-        partitions = consumer.assignment()
-        begins = await consumer.beginning_offsets(partitions)
-        ends = await consumer.end_offsets(partitions)
-        if since is not None:
-            asked = dict.fromkeys(partitions, int(since.timestamp() * 1000))
-            for tp, found in (await consumer.offsets_for_times(asked)).items():
-                begins[tp] = found.offset if found else begins[tp]
-    return {tp.partition: range(begins[tp], ends[tp]) for tp in sorted(partitions)}
-
-
-async def each_record(
-    bootstrap_servers: str, topic: str, within: Mapping[int, range]
-) -> AsyncGenerator[ConsumerRecord]:
-    """
-    Read stretches of a topic's partitions, committed records only, each partition's in order.
-
-    Nothing but a fetch is held in memory. Raises as `records_of`; TimeoutError after a minute
-    without a record.
-    """
-    stretches = {TopicPartition(topic, number): at for number, at in within.items() if at}
-    if not stretches:
-        return
-    async with _reader(bootstrap_servers) as consumer:
-        consumer.assign(list(stretches))
-        for tp, offsets in stretches.items():
-            consumer.seek(tp, offsets.start)
-        waiting = set(stretches)
-        while waiting:
-            async with asyncio.timeout(_READ_SECONDS):
-                polled: dict[TopicPartition, list[ConsumerRecord]] = {}
-                while waiting and not polled:
-                    polled = await consumer.getmany(*waiting, timeout_ms=200)
-                    at = {tp: await consumer.position(tp) for tp in waiting}
-                    waiting = {tp for tp in waiting if at[tp] < stretches[tp].stop}
-            for tp, records in polled.items():
-                for record in records:
-                    if record.offset in stretches[tp]:
-                        yield record
-
-
-def _reader(bootstrap_servers: str, *topics: str) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
-        *topics,
-        bootstrap_servers=bootstrap_servers,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-    )
 
 
 def status_of(url: str) -> dict[str, Any] | None:

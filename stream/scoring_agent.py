@@ -21,6 +21,7 @@ from stream.delivery import Delivery, Lease
 from stream.in_flight import PollInFlight
 from stream.lanes import in_lanes
 from stream.publisher import Output, OutRecord
+from stream.read_back import parked_before
 from stream.settings import KafkaSettings
 from stream.topics import parked_record_bytes
 
@@ -98,6 +99,8 @@ def scoring_agent(
             decided = await loop.run_in_executor(
                 decider, pipeline().decide, poll, now_us, lease.recent
             )
+        if lease.parking is None:
+            lease.parking = await parked_before(kafka, poll, limit)
         parking = _within(limit, lease.parking, poll, decided)
         with metrics.stage("publish"):
             await lease.deliver(poll, _outputs(kafka, poll, decided, now_us), parking)

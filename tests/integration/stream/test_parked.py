@@ -21,10 +21,11 @@ from scoring.pipeline import Pipeline
 from scoring.poll import Poll
 from sinks.parked import ParkedEvent, parse
 from stream.cli import app
-from stream.delivery import ExactlyOnce
+from stream.delivery import AtLeastOnce, ExactlyOnce
 from stream.in_flight import PollInFlight
 from stream.publisher import OutRecord, Publisher
-from stream.reading import each_record, offsets_of, records_of
+from stream.reading import records_of
+from stream.records import each_record, offsets_of
 from stream.scoring_agent import TooMuchParked, scoring_agent
 from stream.settings import PREFIX as VARIABLES
 from stream.settings import KafkaSettings
@@ -32,8 +33,6 @@ from stream.topics import create_topics
 from tests.builders import ATTRIBUTES, a_pipeline, an_event
 from tests.committed import committed
 from tests.integration.stream.test_start import kafka_at
-
-pytestmark = pytest.mark.real_broker
 
 SOURCE = "shop"
 NARROW = EventLimits(bytes=300)
@@ -43,9 +42,11 @@ NARROW = EventLimits(bytes=300)
 class Installation:
     """Topics of its own, applications on them, and a worker that decides what is there."""
 
-    def __init__(self, kafka: KafkaSettings) -> None:
+    def __init__(self, kafka: KafkaSettings, *, exactly_once: bool = True) -> None:
         self.kafka = kafka
         self.group = uuid.uuid4().hex
+        self._exactly_once = exactly_once
+        self._finished: dict[int, int] = {}
 
     def send(self, partition: int, *events: Mapping[str, Any] | bytes) -> None:
         headers = [("ce_source", SOURCE.encode()), ("creditstream-stage", b"of its own")]
@@ -74,24 +75,25 @@ class Installation:
         self, limits: EventLimits, limit: ParkingLimit | None, records: int, polls: int | None
     ) -> Metrics:
         kafka, metrics = self.kafka, Metrics.create()
-        delivery = ExactlyOnce(kafka, self.group)
+        delivery = ExactlyOnce(kafka, self.group) if self._exactly_once else AtLeastOnce(kafka)
         await delivery.take_over([0, 1])
         pipeline = with_limits(limits)
-        found = [poll async for poll in self._polls(delivery, records)][:polls]
+        found = [poll async for poll in self._polls(records)]
+
+        def finish(poll: PollInFlight) -> None:
+            self._finished[poll.poll.partition] = poll.next_offset
 
         async def all_polls() -> AsyncIterator[PollInFlight]:
-            for poll in found:
-                yield PollInFlight(poll, lambda _: None)
+            for poll in found[:polls]:
+                yield PollInFlight(poll, finish)
 
         await scoring_agent(kafka, delivery, lambda: pipeline, metrics, limit=limit)(all_polls())
         return metrics
 
-    async def _polls(self, delivery: ExactlyOnce, records: int) -> AsyncIterator[Poll]:
+    async def _polls(self, records: int) -> AsyncIterator[Poll]:
         servers, topic = self.kafka.bootstrap_servers, self.kafka.applications
         for number, there in (await offsets_of(servers, topic)).items():
-            lease = delivery.lease(number)
-            assert lease is not None
-            left = {number: range(lease.next_offset, there.stop)}
+            left = {number: range(self._finished.get(number, 0), there.stop)}
             taken = [record async for record in each_record(servers, topic, left)]
             for start in range(0, len(taken), records):
                 poll = taken[start : start + records]
@@ -166,6 +168,7 @@ def there(real_broker: str) -> Installation:
     return Installation(kafka)
 
 
+@pytest.mark.real_broker
 def test_all_of_a_cause_are_driven_again_after_a_fix_and_once_more_does_no_harm(
     there: Installation,
 ) -> None:
@@ -201,6 +204,7 @@ def test_all_of_a_cause_are_driven_again_after_a_fix_and_once_more_does_no_harm(
     assert len(there.parked(4)) == 4
 
 
+@pytest.mark.real_broker
 def test_where_nobody_remembers_an_event_driven_twice_is_decided_under_one_id(
     real_broker: str,
 ) -> None:
@@ -217,6 +221,7 @@ def test_where_nobody_remembers_an_event_driven_twice_is_decided_under_one_id(
     assert decided(there.decisions(2)) == ids(["a"]) * 2
 
 
+@pytest.mark.real_broker
 def test_an_event_that_was_decided_meanwhile_is_counted_or_parked_for_its_other_content(
     there: Installation,
 ) -> None:
@@ -240,6 +245,7 @@ def test_an_event_that_was_decided_meanwhile_is_counted_or_parked_for_its_other_
     assert len(there.decisions(2)) == 2
 
 
+@pytest.mark.real_broker
 def test_a_decided_id_with_other_content_is_parked_as_conflicting_and_not_driven_again(
     there: Installation,
 ) -> None:
@@ -261,6 +267,7 @@ def test_a_decided_id_with_other_content_is_parked_as_conflicting_and_not_driven
     assert len(there.decisions(1)) == 1
 
 
+@pytest.mark.real_broker
 def test_an_event_that_fails_again_is_parked_again_with_how_often_it_was_driven(
     there: Installation,
 ) -> None:
@@ -278,6 +285,7 @@ def test_an_event_that_fails_again_is_parked_again_with_how_often_it_was_driven(
     assert f"re-driven    2 times before, last from {last}" in page.stdout
 
 
+@pytest.mark.real_broker
 def test_a_range_is_sent_or_only_told_and_never_without_an_answer(there: Installation) -> None:
     there.send(1, *(event(f"e-{number}") for number in range(5)))
     there.work(NARROW)
@@ -296,6 +304,7 @@ def test_a_range_is_sent_or_only_told_and_never_without_an_answer(there: Install
     assert decided(there.decisions(3)) == ids(["e-1", "e-2", "e-4"])
 
 
+@pytest.mark.real_broker
 def test_an_event_too_large_to_park_is_shown_by_head_and_digest_and_not_driven_again(
     real_broker: str,
 ) -> None:
@@ -317,6 +326,7 @@ def test_an_event_too_large_to_park_is_shown_by_head_and_digest_and_not_driven_a
     assert len(there.applications()) == 1
 
 
+@pytest.mark.real_broker
 def test_records_that_are_none_of_ours_are_told_and_hold_nothing_up(there: Installation) -> None:
     async def publish() -> None:
         async with Publisher(there.kafka.bootstrap_servers, client_id="test") as publisher:
@@ -335,6 +345,7 @@ def test_records_that_are_none_of_ours_are_told_and_hold_nothing_up(there: Insta
     assert "1 sent, by partition: 1 to 0" in sent.stdout
 
 
+@pytest.mark.real_broker
 def test_a_list_names_nobody_and_a_time_chooses(there: Installation) -> None:
     there.send(0, event("a", AGE=-3), b'{"name":"Ann')
     there.work()
@@ -356,6 +367,7 @@ def test_a_list_names_nobody_and_a_time_chooses(there: Installation) -> None:
 LIMIT = ParkingLimit(longest_run=10, largest_share=1)
 
 
+@pytest.mark.real_broker
 def test_a_worker_that_meets_the_limit_parks_nothing_of_the_poll_that_crosses_it(
     there: Installation,
 ) -> None:
@@ -380,6 +392,7 @@ def test_a_worker_that_meets_the_limit_parks_nothing_of_the_poll_that_crosses_it
     assert decided(there.decisions(2)) == ids(["good", "last"])
 
 
+@pytest.mark.real_broker
 def test_restarts_in_a_row_park_no_more_than_one_worker_would(there: Installation) -> None:
     there.send(1, *(event(f"e-{n}", AGE=-3) for n in range(30)))
 
@@ -394,6 +407,28 @@ def test_restarts_in_a_row_park_no_more_than_one_worker_would(there: Installatio
     assert len(there.parked(8)) == 8
 
 
+@pytest.mark.parametrize(
+    ("limit", "every"),
+    [(LIMIT, 100), (ParkingLimit(longest_run=0, largest_share=0.5, window=10), 5)],
+)
+def test_at_least_once_restarts_in_a_row_park_no_more_either(
+    mock_broker: str, limit: ParkingLimit, every: int
+) -> None:
+    there = Installation(kafka_at(mock_broker), exactly_once=False)
+    there.send(0, *(event(f"e-{n}", AGE=-3 if n % every else 41) for n in range(30)))
+
+    def crosses() -> bool:
+        try:
+            there.work(limit=limit, records=3, polls=1)  # and then it ends
+        except ExceptionGroup as ended:
+            return ended.subgroup(TooMuchParked) is not None
+        return False
+
+    assert [crosses() for _ in range(6)] == [False, False, False, True, True, True]
+    assert {one.offset for one in there.parked(1)} == {n for n in range(9) if n % every}
+
+
+@pytest.mark.real_broker
 def test_a_producer_of_10000_events_that_are_no_json_stops_nobody_unless_that_is_set(
     there: Installation,
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring.decode import CODES, Rejection
+from scoring.decode import CODES
 from scoring.parking import ParkingHistory, ParkingLimit, ParkingLimitCrossed, may_be_of_release
 from scoring.pipeline import Pipeline
 from scoring.poll import Headers, Poll
@@ -105,11 +105,27 @@ def test_what_events_bring_along_themselves_neither_counts_nor_ends_a_run() -> N
 def test_a_release_may_be_at_fault_for_what_attributes_may_be_and_for_nothing_else(
     code: str,
 ) -> None:
-    of_attributes = Rejection(0, code, "$.attributes.AGE", "4", "no")  # type: ignore[arg-type]
-    of_the_event = replace(of_attributes, path="$.event_id")
+    assert may_be_of_release(code, "$.attributes.AGE") == (code == "invalid")
+    assert not may_be_of_release(code, "$.event_id")
 
-    assert may_be_of_release(of_attributes) == (code == "invalid")
-    assert not may_be_of_release(of_the_event)
+
+@pytest.mark.parametrize("off", [True, False])
+def test_a_history_is_the_same_read_back_from_its_events(*, off: bool) -> None:
+    limit = ParkingLimit(longest_run=5, largest_share=1 if off else 0.9, window=6)
+    events = [GOOD, BAD, BAD, GOOD, GOOD, GOOD, BAD, BAD, BAD]
+
+    back = limit.history("r", [kind == BAD for kind in events])
+
+    assert back == after(limit, events)
+    assert back.run == 3
+    assert limit.history("r", []) == ParkingHistory("r")
+
+
+def test_a_limit_looks_no_further_back_than_its_bounds() -> None:
+    assert ParkingLimit(longest_run=500, window=100).reach == 501
+    assert ParkingLimit(longest_run=5, window=100).reach == 100
+    assert ParkingLimit(longest_run=5, largest_share=1, window=100).reach == 6
+    assert ParkingLimit(longest_run=0, largest_share=1, window=100).reach == 0
 
 
 def test_events_that_are_driven_again_and_fail_again_do_not_count() -> None:

@@ -64,7 +64,7 @@ class Kept:
     """A delivery that keeps what it is given; itself its only lease."""
 
     recent: RecentEvents | None = None
-    parking = ParkingHistory()
+    parking: ParkingHistory | None = ParkingHistory()
 
     def __init__(self) -> None:
         self.offsets: list[int] = []
