@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Protocol
@@ -67,8 +68,8 @@ def installation(kafka_jars: None, request: pytest.FixtureRequest) -> Iterator[I
     found: Installation = request.getfixturevalue("_installation")
     found.mend()
     found.load.flow()
+    found.await_all_partitions_after(time.time())
     yield found
-    found.mend()
 
 
 @pytest.fixture
