@@ -125,6 +125,7 @@ async def _check_kafka(kafka: KafkaSettings, role: Role) -> None:
 
 
 def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Facts) -> None:
+    from stream.composition import parking_limit
     from stream.delivery import ExactlyOnce, delivery_of
     from stream.scoring_agent import scoring_agent
     from stream.swap import CurrentPipeline
@@ -135,7 +136,8 @@ def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Fa
     if isinstance(delivery, ExactlyOnce):
         transport_of(app).owner = delivery
     current = facts.current = CurrentPipeline(settings, metrics)
-    agent = scoring_agent(kafka, delivery, current, metrics)
+    limit = parking_limit(settings)
+    agent = scoring_agent(kafka, delivery, current, metrics, limit=limit)
     register(app, kafka.applications, "score", agent)
 
     @app.timer(settings.swap_seconds)  # type: ignore[untyped-decorator]
