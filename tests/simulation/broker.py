@@ -18,7 +18,7 @@ from tests.simulation.world import World
 Place = tuple[str, int]
 """A topic and the number of one of its partitions."""
 
-_MARKER_SECONDS = 0.05
+_MARKER_SECONDS = 0.015
 _TIMEOUT_SECONDS = 15.0
 
 
@@ -40,6 +40,13 @@ class Stored(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+
+
+class Committed(NamedTuple):
+    """What a group has committed of a partition."""
+
+    offset: int
+    metadata: str = ""
 
 
 @dataclass(slots=True)
@@ -102,7 +109,7 @@ class Transactional:
     state: str = "empty"
     committing: bool = False
     places: list[Place] = field(default_factory=list)
-    offsets: dict[tuple[str, Place], int] = field(default_factory=dict)
+    offsets: dict[tuple[str, Place], Committed] = field(default_factory=dict)
     serial: int = 0
     markers: int = 0
 
@@ -116,7 +123,7 @@ class Broker:
         self.logs: dict[Place, Log] = {
             (topic, number): Log() for topic in topics for number in range(partitions)
         }
-        self.committed: dict[tuple[str, Place], int] = {}
+        self.committed: dict[tuple[str, Place], Committed] = {}
         self._transactional: dict[str, Transactional] = {}
         self._producers = 0
         self._waiting: list[asyncio.Future[None]] = []
@@ -139,6 +146,11 @@ class Broker:
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def committed_offset(self, group: str, place: Place) -> int | None:
+        """Say what a group has committed of a partition; None: nothing."""
+        known = self.committed.get((group, place))
+        return None if known is None else known.offset
 
     def new_producer(self) -> tuple[int, int]:
         """Give an idempotent producer its id and epoch."""
@@ -166,7 +178,9 @@ class Broker:
         if place not in known.places:
             known.places.append(place)
 
-    def add_offsets(self, name: str, epoch: int, group: str, offsets: dict[Place, int]) -> None:
+    def add_offsets(
+        self, name: str, epoch: int, group: str, offsets: dict[Place, Committed]
+    ) -> None:
         """Keep offsets that count once the transaction is committed."""
         known = self._open(name, epoch)
         known.offsets |= {(group, place): offset for place, offset in offsets.items()}
@@ -244,7 +258,9 @@ class Broker:
 
     def _mark_later(self, name: str, known: Transactional, place: Place | None) -> None:
         random = self._world.random
-        delay = random.expovariate(1 / _MARKER_SECONDS) * (8 if random.random() < 0.05 else 0.3)
+        delay = random.expovariate(1 / _MARKER_SECONDS)
+        if random.random() < self._world.weather.late_markers:
+            delay = random.uniform(0.1, 3.0)
         self._world.loop.later(delay, self._mark, name, known, place)
 
     def _mark(self, name: str, known: Transactional, place: Place | None) -> None:

@@ -1,7 +1,7 @@
 """Stand-ins for aiokafka's clients that talk to the simulated broker."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -12,7 +12,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import OffsetAndMetadata
 
 from stream.clients import KafkaClients
-from tests.simulation.broker import Broker, Place, Stored, Unwritten
+from tests.simulation.broker import Broker, Committed, Place, Stored, Unwritten
 from tests.simulation.world import World
 
 T = TypeVar("T")
@@ -68,9 +68,9 @@ class SimulatedProducer:
         self._added = set()
 
     async def send_offsets_to_transaction(
-        self, offsets: Mapping[TopicPartition, int], group: str
+        self, offsets: Mapping[TopicPartition, OffsetAndMetadata], group: str
     ) -> None:
-        places = {(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
+        places = {(tp.topic, tp.partition): Committed(*told) for tp, told in offsets.items()}
         await self._transactional(
             "offsets", lambda name, epoch: self._broker.add_offsets(name, epoch, group, places)
         )
@@ -145,7 +145,7 @@ class SimulatedAdmin:
                 return {}
             known = self._broker.committed
             return {
-                tp: OffsetAndMetadata(known.get((group, (tp.topic, tp.partition)), -1), "")
+                tp: OffsetAndMetadata(*known.get((group, (tp.topic, tp.partition)), Committed(-1)))
                 for tp in partitions
             }
 
@@ -155,11 +155,11 @@ class SimulatedAdmin:
 class SimulatedReader:
     """A consumer without a group that reads committed records of partitions given to it."""
 
-    def __init__(self, world: World, broker: Broker, **options: Any) -> None:
+    def __init__(self, world: World, broker: Broker, *topics: str, **options: Any) -> None:
         assert options["isolation_level"] == "read_committed"
         self._world = world
         self._broker = broker
-        self._positions: dict[TopicPartition, int] = {}
+        self._positions = {TopicPartition(*at): 0 for at in broker.logs if at[0] in topics}
 
     async def __aenter__(self) -> Self:
         await self._world.ask("metadata", lambda: None)
@@ -167,16 +167,19 @@ class SimulatedReader:
 
     async def __aexit__(self, *_: object) -> None: ...
 
+    def assignment(self) -> set[TopicPartition]:
+        return set(self._positions)
+
     def assign(self, partitions: list[TopicPartition]) -> None:
         self._positions = dict.fromkeys(partitions, 0)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self._positions[partition] = offset
 
-    async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[Any, int]:
+    async def beginning_offsets(self, partitions: Collection[TopicPartition]) -> dict[Any, int]:
         return await self._until_told("begins", lambda: dict.fromkeys(partitions, 0))
 
-    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[Any, int]:
+    async def end_offsets(self, partitions: Collection[TopicPartition]) -> dict[Any, int]:
         logs = self._broker.logs
         return await self._until_told(
             "ends", lambda: {tp: logs[tp.topic, tp.partition].stable_end for tp in partitions}

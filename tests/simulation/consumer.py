@@ -223,12 +223,8 @@ class SimulatedThread(PollConsumerThread):
         # As in aiokafka who asks while a question is under way gets the answer to that.
         asking = self._assigned.asking
         if tp not in asking:
-            key = self._group.name, (tp.topic, tp.partition)
-            asking[tp] = asyncio.ensure_future(
-                self._world.ask(
-                    "committed", lambda: self._broker.committed.get(key), coordinator=True
-                )
-            )
+            work = partial(self._broker.committed_offset, self._group.name, tp)
+            asking[tp] = asyncio.ensure_future(self._world.ask("committed", work, coordinator=True))
             asking[tp].add_done_callback(lambda _: asking.pop(tp))
         return await asyncio.shield(asking[tp])
 

@@ -10,7 +10,7 @@ from aiokafka.errors import (
     UnknownMemberIdError,
 )
 
-from tests.simulation.broker import Broker, Place
+from tests.simulation.broker import Broker, Committed, Place
 from tests.simulation.world import World
 
 SESSION_SECONDS = 6.0
@@ -74,7 +74,7 @@ class Group:
             msg = "the group has already rebalanced"
             raise CommitFailedError(msg)
         for place, offset in offsets.items():
-            self._broker.committed[self.name, place] = offset
+            self._broker.committed[self.name, place] = Committed(offset)
         self._world.note(f"{self.name} commits {sorted(offsets.items())}")
 
     def excuse(self) -> None:

@@ -147,6 +147,7 @@ class Worker:
             lambda: pipeline_of(installation.release_at(self.name)),
             metrics(),
             installation.world.wall_ns,
+            clients=clients,
         )
         await app.run([agent(app.polls(kafka.applications))])
 
@@ -230,7 +231,7 @@ class Installation:
                     place = topic, number
                     log = self.broker.logs[place]
                     records, _ = log.committed_records(
-                        self.broker.committed.get((group, place), 0), 1
+                        self.broker.committed_offset(group, place) or 0, 1
                     )
                     if records or log.stable_end < log.end:
                         return False

@@ -39,6 +39,7 @@ class Story:
             "lost before": lambda: self._for_a_while(world.weather, "lost_before", 0.4, 5.0),
             "lost after": lambda: self._for_a_while(world.weather, "lost_after", 0.4, 5.0),
             "no coordinator": lambda: self._for_a_while(world.weather, "no_coordinator", 0.6, 5.0),
+            "late markers": lambda: self._for_a_while(world.weather, "late_markers", 0.7, 8.0),
             "slow threads": lambda: self._for_a_while(world, "slow_threads", 0.5, 8.0),
             "swap": self._swap,
             "clock": self._jump,
@@ -83,6 +84,7 @@ class Story:
             self._broker_back()
         world.weather.lost_before = world.weather.lost_after = 0.0
         world.weather.slow = world.weather.no_coordinator = world.slow_threads = 0.0
+        world.weather.late_markers = 0.0
         store = installation.store.weather
         store.away = store.refuses = False
         store.lost_before = store.lost_after = store.late = 0.0

@@ -13,7 +13,7 @@ from aiokafka.errors import (
     UnknownMemberIdError,
 )
 
-from tests.simulation.broker import Broker, Place, Unwritten
+from tests.simulation.broker import Broker, Committed, Place, Unwritten
 from tests.simulation.group import SESSION_SECONDS, Group
 from tests.simulation.world import World
 
@@ -57,7 +57,7 @@ def test_what_a_transaction_wrote_is_seen_once_its_marker_is_there(
     producer = entered(world, broker)
     broker.add_place("id", producer[1], PLACE)
     broker.produce(PLACE, RECORDS, producer, 0, "id")
-    broker.add_offsets("id", producer[1], "g", {("applications", 0): 5})
+    broker.add_offsets("id", producer[1], "g", {("applications", 0): Committed(5)})
     assert (seen(broker), broker.committed) == (0, {})
 
     broker.end("id", producer[1], committing=True)
@@ -65,7 +65,7 @@ def test_what_a_transaction_wrote_is_seen_once_its_marker_is_there(
         broker.add_place("id", producer[1], PLACE)
     let_pass(world, 5.0)
 
-    assert (seen(broker), broker.committed) == (1, {("g", ("applications", 0)): 5})
+    assert (seen(broker), broker.committed) == (1, {("g", ("applications", 0)): Committed(5)})
     assert broker.logs[PLACE].end == 2
 
 

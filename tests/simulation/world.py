@@ -24,6 +24,7 @@ class Weather:
     lost_after: float = 0.0
     slow: float = 0.0
     no_coordinator: float = 0.0
+    late_markers: float = 0.0
 
 
 class World:
@@ -55,7 +56,9 @@ class World:
         """Say how long a thread takes to begin, and to be heard of when it is done."""
         random = self.random
         slow = random.random() < self.slow_threads
-        before = random.expovariate(1 / 0.002) + (random.choice([0.5, 3.0, 10.0]) * random.random() if slow else 0.0)
+        before = random.expovariate(1 / 0.002) + (
+            random.choice([0.5, 3.0, 10.0]) * random.random() if slow else 0.0
+        )
         return before, random.expovariate(1 / 0.001)
 
     def transit(self) -> float:
