@@ -5,10 +5,11 @@ from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from scoring.recent import RecentEvents
 from stream.codec import EVENT_DIGEST
+from stream.connection import connection_of
 from stream.settings import KafkaSettings
 
 _SECONDS = 20.0
@@ -27,8 +28,7 @@ async def read_back(kafka: KafkaSettings, partitions: Collection[int]) -> dict[i
     found = {partition: RecentEvents(size) for partition in partitions}
     if not size:
         return found
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka.bootstrap_servers,
+    consumer = connection_of(kafka).consumer(
         isolation_level="read_committed",
         enable_auto_commit=False,
         auto_offset_reset="earliest",

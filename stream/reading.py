@@ -8,13 +8,14 @@ import httpx
 import msgspec
 import numpy as np
 import pyarrow as pa
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import ConsumerRecord
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from models.release import Release
 from sinks.door import SqlDoor, StoreNotHosted
+from stream.connection import Connection
 from stream.settings import Settings
 from stream.worker import store_of
 
@@ -89,15 +90,14 @@ def _console() -> Console:
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH)
 
 
-async def records_of(bootstrap_servers: str, topic: str) -> list[ConsumerRecord]:
+async def records_of(connection: Connection, topic: str) -> list[ConsumerRecord]:
     """
     Read a topic from its beginning to its present end, committed records only.
 
     Without a group, so that nobody's offsets move. Raises aiokafka's KafkaError, TimeoutError.
     """
-    consumer = AIOKafkaConsumer(
+    consumer = connection.consumer(
         topic,
-        bootstrap_servers=bootstrap_servers,
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from models.prepared import KEY, ExampleMissing, Prepared
 from models.rows import RowsRefused, read_rows
+from stream.connection import connection_of
 from stream.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings
 from stream.simulate import Applicant, Sent, Simulator, cloud_event, send_all, send_at_rate
-from stream.topics import naming_the_broker
 
 _CHUNK = 2_000
 # A step of the event loop at most: 30 ms where an applicant has hundreds of rows.
@@ -60,12 +60,14 @@ async def send_file(kafka: KafkaSettings, path: Path, key: str, run: str | None 
     are not taken for one another. Raises RowsRefused, KafkaUnavailable.
     """
     records = records_of(path, key, run or _run_of(path))
-    servers = kafka.bootstrap_servers
-    with naming_the_broker(servers):
-        async with Publisher(servers, client_id="creditstream-send") as publisher:
-            for start in range(0, len(records), _CHUNK):
-                chunk = records[start : start + _CHUNK]
-                await send_all(publisher, kafka.applications, kafka.partitions, chunk)
+    connection = connection_of(kafka)
+    async with (
+        connection.errors_named(),
+        Publisher(connection, client_id="creditstream-send") as publisher,
+    ):
+        for start in range(0, len(records), _CHUNK):
+            chunk = records[start : start + _CHUNK]
+            await send_all(publisher, kafka.applications, kafka.partitions, chunk)
     return len(records)
 
 
@@ -126,16 +128,18 @@ async def simulate_example(
     run = f"sim-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     simulator = Simulator(applicants_of(Prepared(data)), run, bad_share)
     sent = Sent()
-    servers = kafka.bootstrap_servers
-    with naming_the_broker(servers):
-        async with Publisher(servers, client_id="creditstream-simulate") as publisher:
-            await send_at_rate(
-                publisher,
-                kafka.applications,
-                kafka.partitions,
-                simulator.events(),
-                sent,
-                rate=rate,
-                count=count,
-            )
+    connection = connection_of(kafka)
+    async with (
+        connection.errors_named(),
+        Publisher(connection, client_id="creditstream-simulate") as publisher,
+    ):
+        await send_at_rate(
+            publisher,
+            kafka.applications,
+            kafka.partitions,
+            simulator.events(),
+            sent,
+            rate=rate,
+            count=count,
+        )
     return sent

@@ -24,17 +24,13 @@ from monitoring.status import (
 )
 from sinks.store import ClickHouse, StoreRefused, StoreUnavailable, open_store
 from stream.app import Role, consumer_of, new_app, register, transport_of
+from stream.connection import KafkaUnavailable, connection_of
 from stream.memory import calm_memory
 from stream.neighbours import await_neighbour
-from stream.settings import KafkaSettings, Settings
-from stream.topics import (
-    KafkaUnavailable,
-    check_outputs,
-    check_parking,
-    check_topics,
-    inputs_of,
-    outputs_of,
-)
+from stream.rights import check_rights
+from stream.settings import Settings
+from stream.topic_settings import check_parking, check_topic_settings
+from stream.topics import check_outputs, check_topics, inputs_of, outputs_of, rights_of
 from stream.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -65,12 +61,11 @@ class Worker(faust.Worker):
 
 def run_worker(settings: Settings, role: Role) -> None:
     """Run a role until it is told to stop; exits the process. Raises CannotListen."""
-    kafka = settings.kafka
     if settings.status.port:
         check_address(settings.status.host, settings.status.port)
     await_neighbour(
         "kafka",
-        lambda: asyncio.run(_check_kafka(kafka, role)),
+        lambda: asyncio.run(_check_kafka(settings, role)),
         KafkaUnavailable,
         settings.start_seconds,
     )
@@ -100,8 +95,14 @@ def run_worker(settings: Settings, role: Role) -> None:
     worker.execute_from_commandline()
 
 
-async def _check_kafka(kafka: KafkaSettings, role: Role) -> None:
-    await check_topics(kafka, inputs_of(kafka, role) + outputs_of(kafka, role))
+async def _check_kafka(settings: Settings, role: Role) -> None:
+    kafka = settings.kafka
+    exactly_once = settings.delivery != "at_least_once"
+    await check_rights(connection_of(kafka), rights_of(kafka, role, exactly_once=exactly_once))
+    topics = inputs_of(kafka, role) + outputs_of(kafka, role)
+    await check_topics(kafka, topics)
+    for doubt in await check_topic_settings(kafka, topics):
+        logger.warning("topics.doubtful", doubt=doubt)
     if role == "scoring":
         await check_outputs(kafka)
         await check_parking(kafka)
