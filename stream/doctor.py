@@ -116,8 +116,12 @@ def _store(settings: Settings) -> str:
     try:
         version = ask(settings, _STORE)["version"][0].as_py()
     except (StoreUnavailable, StoreRefused) as error:
-        lacking = any(name in str(error) for name in _NO_SUCH)
-        msg = f"{error}; {_INIT if lacking else 'set CREDITSTREAM_STORE__URL'}"
+        hint = "set CREDITSTREAM_STORE__URL"
+        if any(name in str(error) for name in _NO_SUCH):
+            hint = _INIT
+        elif "certificate" in str(error):
+            hint = "see CREDITSTREAM_STORE__SSL_CAFILE, …SSL_CERTFILE"
+        msg = f"{error}; {hint}"
         raise Missing(msg) from None
     return f"{version} at {settings.store.url}"
 

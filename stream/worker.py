@@ -22,9 +22,10 @@ from monitoring.status import (
     served,
     status_api,
 )
-from sinks.store import ClickHouse, StoreRefused, StoreUnavailable, open_store
+from sinks.store import Certificates, ClickHouse, StoreRefused, StoreUnavailable, open_store
 from stream.app import Role, consumer_of, new_app, register, transport_of
 from stream.connection import KafkaUnavailable, connection_of
+from stream.credentials import secret_of, tls_of
 from stream.memory import calm_memory
 from stream.neighbours import await_neighbour
 from stream.rights import check_rights
@@ -186,13 +187,18 @@ def _add_monitor(app: faust.App, settings: Settings, metrics: Metrics) -> None:
 
 
 def store_of(settings: Settings, *, read_only: bool = False) -> ClickHouse:
-    """Open the store of the settings; raises StoreUnavailable."""
+    """Open the store of the settings; raises StoreUnavailable, StoreRefused, SettingsInvalid."""
     store = settings.store
+    prefix = "CREDITSTREAM_STORE__"
+    if store.ssl_cafile or store.ssl_certfile:
+        # The driver's errors do not name what is wrong with which file.
+        tls_of(prefix, store.ssl_cafile, store.ssl_certfile, store.ssl_keyfile)
     return open_store(
         store.url,
         user=store.user,
-        password=store.password.get_secret_value(),
+        password=secret_of(store.password, store.password_file, f"{prefix}PASSWORD"),
         database=store.database,
+        certificates=Certificates(store.ssl_cafile, store.ssl_certfile, store.ssl_keyfile),
         read_only=read_only,
     )
 

@@ -7,14 +7,14 @@ import uuid
 import pytest
 
 from sinks.store import StoreUnavailable
+from stream.connection import Connection, KafkaUnavailable
 from stream.neighbours import await_neighbour
 from stream.settings import KafkaSettings
 from stream.supervisor import console_script
+from stream.topic_settings import check_parking
 from stream.topics import (
-    KafkaUnavailable,
     PartitionsDiffer,
     check_outputs,
-    check_parking,
     check_partitions,
     check_topics,
     create_topics,
@@ -59,7 +59,7 @@ def test_a_worker_without_a_broker_says_so_and_which_setting_names_it() -> None:
 def test_a_topic_that_is_not_there_is_named_until_init_makes_it(real_broker: str) -> None:
     kafka = kafka_at(real_broker)
     others = [kafka.applications, kafka.ledger]
-    asyncio.run(ensure_topics(real_broker, {kafka.applications: 1}))
+    asyncio.run(ensure_topics(Connection(real_broker), {kafka.applications: 1}))
     await_neighbour(
         "kafka",
         lambda: asyncio.run(check_topics(kafka, [kafka.applications])),
@@ -84,7 +84,7 @@ def test_a_topic_that_is_not_there_is_named_until_init_makes_it(real_broker: str
 @pytest.mark.real_broker
 def test_a_parked_topic_that_takes_too_little_is_refused_by_its_limit(real_broker: str) -> None:
     kafka = kafka_at(real_broker)
-    asyncio.run(ensure_topics(real_broker, {kafka.parked: 1}))
+    asyncio.run(ensure_topics(Connection(real_broker), {kafka.parked: 1}))
 
     smaller = kafka.model_copy(update={"parked_max_bytes": 1_000_000})
     await_neighbour(
@@ -105,7 +105,7 @@ def test_a_parked_topic_that_takes_too_little_is_refused_by_its_limit(real_broke
 @pytest.mark.real_broker
 def test_topics_of_other_widths_are_named(real_broker: str) -> None:
     kafka = kafka_at(real_broker)
-    asyncio.run(ensure_topics(real_broker, {kafka.applications: 3}))
+    asyncio.run(ensure_topics(Connection(real_broker), {kafka.applications: 3}))
     asyncio.run(create_topics(kafka))
 
     def attempt() -> None:
