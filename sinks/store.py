@@ -259,14 +259,14 @@ def _connect(url: str, user: str, password: str, certificates: Certificates) -> 
         raise StoreUnavailable(msg) from error
 
 
-def _tls_options(certificates: Certificates, password: str) -> dict[str, str]:
+def _tls_options(certificates: Certificates, password: str) -> dict[str, Any]:
     """Give the driver's options; it checks the server's certificate and name unless told not to."""
     files = {
         "ca_cert": certificates.cafile,
         "client_cert": certificates.certfile,
         "client_cert_key": certificates.keyfile,
     }
-    options = {name: str(path) for name, path in files.items() if path is not None}
+    options: dict[str, Any] = {name: str(path) for name, path in files.items() if path is not None}
     if certificates.certfile is not None:
         # `mutual` lets the certificate tell the user, `strict` leaves that to the password.
         options["tls_mode"] = "strict" if password else "mutual"

@@ -92,7 +92,7 @@ class ApacheKafka(Broker):
             "listener.security.protocol.map": ",".join((_PROTOCOLS, *protocols)),
             "log.dirs": f"{folder}/log",
         }
-        settings = SINGLE_NODE | own | self._properties
+        settings = {**SINGLE_NODE, **own, **self._properties}
         # They may hold passwords of a keystore.
         properties.touch(0o600)
         properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
