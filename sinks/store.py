@@ -256,6 +256,9 @@ def _connect(url: str, user: str, password: str, certificates: Certificates) -> 
         if refused := _tls_refusal(error):
             msg = f"cannot open the store {url}: {refused}"
             raise StoreRefused(0, msg) from None
+        if any(isinstance(one, ssl.SSLEOFError) for one in _causes(error)):
+            # So a server ends that wants a certificate, and one that is on its way down.
+            msg = f"cannot open the store {url}: it hung up; does it ask for our certificate?"
         raise StoreUnavailable(msg) from error
 
 

@@ -115,11 +115,9 @@ class Connection:
             except (KafkaError, OSError) as error:
                 if said := self._refusal(f"{host}:{port}", error):
                     raise KafkaRefused(said) from None
-                if isinstance(error, KafkaConnectionError):
-                    cause = (
-                        f"{host}:{port} closed a connection by {self.protocol}, which is "
-                        f"{_PREFIX}SECURITY_PROTOCOL"
-                    )
+                if isinstance(error, (KafkaConnectionError, ConnectionResetError, ssl.SSLError)):
+                    by = f"{_PREFIX}SECURITY_PROTOCOL={self.protocol}"
+                    cause = f"{host}:{port} closed the connection; does it speak {by}?"
             else:
                 conn.close()
         return cause

@@ -13,10 +13,12 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
+from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest
 
 from stream.allowed_on_topics import AllowedOnTopics
 from stream.connection import Connection
+from stream.pinned import replace
 
 _ASK_SECONDS = 5.0
 # AclOperation's codes; a broker answers with a bit for each that is allowed.
@@ -103,6 +105,8 @@ async def _missing_on_topics(admin: AIOKafkaAdminClient, needed: list[Right]) ->
 
 
 async def _missing_on_groups(admin: AIOKafkaAdminClient, needed: list[Right]) -> list[Right]:
+    # aiokafka reads the answer as one of an older version, without the rights at its end.
+    replace(DescribeGroupsRequest_v3, "RESPONSE_TYPE", DescribeGroupsResponse_v3)
     missing = []
     for right in needed:
         try:

@@ -51,11 +51,12 @@ async def check_topic_settings(kafka: KafkaSettings, topics: Sequence[str]) -> l
         if refused:
             doubts.append(f"topic {topic}: its settings are not told ({refused})")
         elif settings:
-            doubts += _doubts(topic, copies.get(topic, 0), settings)
+            doubts += doubts_about(topic, copies.get(topic, 0), settings)
     return doubts
 
 
-def _doubts(topic: str, copies: int, settings: dict[str, str]) -> list[str]:
+def doubts_about(topic: str, copies: int, settings: dict[str, str]) -> list[str]:
+    """Say what is doubtful of a topic with so many copies; raises TopicUnfit."""
     if "compact" in settings[_CLEANUP]:
         msg = (
             f"topic {topic} has {_CLEANUP}={settings[_CLEANUP]}: it is a log, and compaction would "

@@ -1,18 +1,23 @@
 """A real broker with TLS, logins and ACLs: who may come in, and what is said to who may not."""
 
+import os
+import subprocess
 import uuid
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from stream.app import ROLES, Role
 from stream.connection import KafkaRefused, KafkaUnavailable, connection_of
 from stream.publisher import OutRecord, Publisher
 from stream.reading import records_of
 from stream.rights import Right, RightsMissing, check_rights
-from stream.settings import KafkaSettings
+from stream.settings import KafkaSettings, Settings, environment_of
+from stream.supervisor import console_script
 from stream.topics import create_topics, describe_topics, rights_of
-from tests.secured import KEY_PASSWORD, PASSWORD, Authority, SecuredKafka
+from tests.certificates import Authority
+from tests.secured import KEY_PASSWORD, PASSWORD, SecuredKafka
 
 pytestmark = pytest.mark.real_broker
 
@@ -133,14 +138,17 @@ async def test_a_listener_that_speaks_otherwise_is_named_with_the_setting(
     clear = settings(secured, "CLEAR", "scoring")
     open_to_all = secured.broker.bootstrap_servers
 
-    said = await refusal(tls.model_copy(update={"bootstrap_servers": open_to_all}))
-    assert "CREDITSTREAM_KAFKA__SECURITY_PROTOCOL" in said
     said = await refusal(clear.model_copy(update={"bootstrap_servers": open_to_all}))
     assert "asks for no user: see CREDITSTREAM_KAFKA__SECURITY_PROTOCOL" in said
-    for servers in (tls.bootstrap_servers, clear.bootstrap_servers):
-        with pytest.raises(KafkaUnavailable, match="which is CREDITSTREAM_KAFKA__SECURITY_PROT"):
+    for kafka, servers in (
+        (tls, open_to_all),
+        (plain, tls.bootstrap_servers),
+        (plain, clear.bootstrap_servers),
+    ):
+        spoken = f"does it speak CREDITSTREAM_KAFKA__SECURITY_PROTOCOL={kafka.security_protocol}"
+        with pytest.raises(KafkaUnavailable, match=spoken):
             await describe_topics(
-                connection_of(plain.model_copy(update={"bootstrap_servers": servers}))
+                connection_of(kafka.model_copy(update={"bootstrap_servers": servers}))
             )
 
 
@@ -179,6 +187,40 @@ async def test_who_may_not_create_topics_is_told_which(secured: SecuredKafka) ->
     secured.grant("init", *(Right("Create", "topic", topic) for topic in kafka.topics))
 
     assert sorted(await create_topics(kafka)) == sorted(kafka.topics)
+
+
+@pytest.mark.parametrize("by_file", [True, False])
+def test_a_worker_with_a_wrong_password_ends_at_once_and_nowhere_shows_it(
+    secured: SecuredKafka, tmp_path: Path, by_file: bool
+) -> None:
+    secret = "wrong-pass-word"
+    file = tmp_path / "password"
+    file.write_text(f"{secret}\n")
+    given = {"sasl_password": SecretStr(""), "sasl_password_file": file}
+    kafka = settings(secured, "PLAIN", "scoring", sasl_password=secret)
+    kafka = kafka.model_copy(update=given if by_file else {})
+
+    ended = [
+        subprocess.run(
+            [console_script(), *command],
+            env=os.environ | environment_of(Settings(kafka=kafka)),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        for command in (["worker", "--agents", "scoring"], ["doctor"])
+    ]
+
+    said = "refuses user 'scoring' by PLAIN"
+    worker, doctor = ended
+    assert worker.returncode == 77
+    assert said in worker.stderr.splitlines()[-1]
+    assert "Traceback" not in worker.stderr
+    assert doctor.returncode == 1
+    assert said in doctor.stdout
+    assert all(secret not in one.stdout + one.stderr for one in ended)
 
 
 async def test_a_broker_without_acls_allows_everything(mock_broker: str, real_broker: str) -> None:
