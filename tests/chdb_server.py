@@ -270,7 +270,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _check_certificate(self) -> None:
         shown = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else {}
-        names = [value for name in (shown or {}).get("subject", ()) for _, value in name]
+        subject: Any = (shown or {}).get("subject", ())
+        names = [value for name in subject for _, value in name]
         user = self.headers.get("X-ClickHouse-User", "")
         if [user] != names or user != self.server.user:
             msg = f"Code: {_AUTHENTICATION_FAILED}. DB::Exception: {user}: Authentication failed"
