@@ -78,10 +78,10 @@ def _need(section: _Section, path: str, by: str, *names: str) -> None:
             raise ValueError(msg)
 
 
-def _forbid(section: _Section, path: str, by: str, *names: str) -> None:
+def _forbid(section: _Section, path: str, how: str, *names: str) -> None:
     for name in names:
         if given := _given(section, name):
-            msg = f"{_variable(f'{path}.{given}')} is set, and not used with {by}"
+            msg = f"{_variable(f'{path}.{given}')} is set, and not used {how}"
             raise ValueError(msg)
 
 
@@ -176,11 +176,13 @@ class KafkaSettings(_Section):
         if self.with_sasl:
             _need(self, "kafka", self.security_protocol, "sasl_username", "sasl_password")
         else:
-            _forbid(self, "kafka", self.security_protocol, "sasl_username", "sasl_password")
+            _forbid(
+                self, "kafka", f"with {self.security_protocol}", "sasl_username", "sasl_password"
+            )
         if not self.with_tls:
-            _forbid(self, "kafka", self.security_protocol, "ssl_cafile", "ssl_certfile")
+            _forbid(self, "kafka", f"with {self.security_protocol}", "ssl_cafile", "ssl_certfile")
         if self.ssl_certfile is None:
-            _forbid(self, "kafka", "no certificate", "ssl_keyfile", "ssl_key_password")
+            _forbid(self, "kafka", "without …SSL_CERTFILE", "ssl_keyfile", "ssl_key_password")
         return self
 
 
@@ -214,9 +216,9 @@ class StoreSettings(_Section):
         """Refuse what would silently not be used."""
         _one_secret(self, "store", "password")
         if self.url.startswith("http:"):
-            _forbid(self, "store", "http:", "ssl_cafile", "ssl_certfile", "ssl_keyfile")
+            _forbid(self, "store", "with http:", "ssl_cafile", "ssl_certfile", "ssl_keyfile")
         if self.ssl_certfile is None:
-            _forbid(self, "store", "no certificate", "ssl_keyfile")
+            _forbid(self, "store", "without …SSL_CERTFILE", "ssl_keyfile")
         return self
 
 
