@@ -92,7 +92,8 @@ def run_worker(settings: Settings, role: Role) -> None:
     watchdog.start()
     calm_memory()
     said = {"delivery": facts.delivery} if facts.delivery else {}
-    logger.info("worker.starting", role=role, kafka=settings.kafka.bootstrap_servers, **said)
+    kafka = connection_of(settings.kafka)
+    logger.info("worker.starting", role=role, kafka=kafka.servers, by=kafka.protocol, **said)
     worker.execute_from_commandline()
 
 
