@@ -13,6 +13,7 @@ from stream.connection import KafkaRefused, KafkaUnavailable, connection_of
 from stream.publisher import OutRecord, Publisher
 from stream.reading import records_of
 from stream.rights import Right, RightsMissing, check_rights
+from stream.send import send_file
 from stream.settings import KafkaSettings, Settings, environment_of
 from stream.supervisor import console_script
 from stream.topics import create_topics, describe_topics, rights_of
@@ -187,6 +188,21 @@ async def test_who_may_not_create_topics_is_told_which(secured: SecuredKafka) ->
     secured.grant("init", *(Right("Create", "topic", topic) for topic in kafka.topics))
 
     assert sorted(await create_topics(kafka)) == sorted(kafka.topics)
+
+
+async def test_who_may_not_send_applications_is_told_so(
+    secured: SecuredKafka, tmp_path: Path
+) -> None:
+    kafka = settings(secured, "SCRAM", "sender")
+    await create_topics(plainly(secured, kafka))
+    file = tmp_path / "applications.csv"
+    file.write_text("application_id\n7\n8\n")
+
+    with pytest.raises(RightsMissing, match=f"Write on topic {kafka.applications}; "):
+        await send_file(kafka, file, "application_id")
+    secured.grant("sender", Right("Write", "topic", kafka.applications))
+
+    assert await send_file(kafka, file, "application_id") == 2
 
 
 @pytest.mark.parametrize("by_file", [True, False])
