@@ -140,7 +140,7 @@ def secured_kafka(folder: Path) -> Iterator[SecuredKafka]:
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS",  # who comes by the listener that asks for nothing
     }
-    with ApacheKafka(listeners, properties) as broker:
+    with ApacheKafka(listeners=listeners, properties=properties) as broker:
         admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
         how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         wanted: list[UserScramCredentialAlteration] = [

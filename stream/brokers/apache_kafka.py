@@ -35,6 +35,8 @@ SINGLE_NODE = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "group.initial.rebalance.delay.ms": "0",
+    # The default, 6 s, is the least that a worker could ask for.
+    "group.min.session.timeout.ms": "1000",
     # A killed broker comes back when the session it had has run out; the default is 9 s.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
@@ -47,17 +49,21 @@ class ApacheKafka(Broker):
     """
     The real broker: durable, with transactions; its data are gone after `stop`.
 
-    `kill` and `restart` are for tests of what happens then: address and data stay. `listeners` are
-    further ones, by name with their security protocol; each has an address in `addresses`, and
-    `properties` of the broker say what they ask for. The first one asks for nothing.
+    `kill` and `restart` are for tests of what happens then: address and data stay. Behind
+    `proxy_port` it has a second address, `proxied_port`: who comes by the one is told the other.
+    `listeners` are further ones, by name with their security protocol; each has an address in
+    `addresses`, and `properties` of the broker say what they ask for. The first asks for nothing.
     """
 
     def __init__(
         self,
+        proxy_port: int | None = None,
         listeners: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
     ) -> None:
+        self.proxied_port = 0
         self.addresses: dict[str, str] = {}
+        self._proxy_port = proxy_port
         self._listeners = listeners or {}
         self._properties = properties or {}
         self._kafka: Kafka | None = None
@@ -79,7 +85,7 @@ class ApacheKafka(Broker):
         self._kafka = find_kafka()
         self._folder = tempfile.TemporaryDirectory(prefix="creditstream-kafka-")
         folder = Path(self._folder.name)
-        port, controller, *further = _free_ports(2 + len(self._listeners))
+        port, controller, self.proxied_port, *further = _free_ports(3 + len(self._listeners))
         properties = folder / "server.properties"
         ports = {"PLAINTEXT": port, **dict(zip(self._listeners, further, strict=True))}
         self.addresses = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
@@ -92,6 +98,10 @@ class ApacheKafka(Broker):
             "listener.security.protocol.map": ",".join((_PROTOCOLS, *protocols)),
             "log.dirs": f"{folder}/log",
         }
+        if self._proxy_port is not None:
+            own["listeners"] += f",PROXIED://127.0.0.1:{self.proxied_port}"
+            own["advertised.listeners"] += f",PROXIED://127.0.0.1:{self._proxy_port}"
+            own["listener.security.protocol.map"] += ",PROXIED:PLAINTEXT"
         settings = {**SINGLE_NODE, **own, **self._properties}
         # They may hold passwords of a keystore.
         properties.touch(0o600)
