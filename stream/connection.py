@@ -120,6 +120,7 @@ class Connection:
                     cause = f"{host}:{port} closed the connection; does it speak {by}?"
             else:
                 conn.close()
+                return ""
         return cause
 
     def _refusal(self, address: str, error: Exception) -> str:

@@ -24,11 +24,11 @@ from monitoring.status import (
 )
 from sinks.store import Certificates, ClickHouse, StoreRefused, StoreUnavailable, open_store
 from stream.app import Role, consumer_of, new_app, register, transport_of
-from stream.connection import KafkaUnavailable, connection_of
+from stream.connection import KafkaRefused, KafkaUnavailable, connection_of
 from stream.credentials import secret_of, tls_of
 from stream.memory import calm_memory
 from stream.neighbours import await_neighbour
-from stream.rights import check_rights
+from stream.rights import RightsMissing, check_rights
 from stream.settings import Settings
 from stream.topic_settings import check_parking, check_topic_settings
 from stream.topics import check_outputs, check_topics, inputs_of, outputs_of, rights_of
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from stream.swap import CurrentPipeline
 
 logger = structlog.get_logger(__name__)
+
+_ASK_AGAIN_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -99,8 +101,7 @@ def run_worker(settings: Settings, role: Role) -> None:
 
 async def _check_kafka(settings: Settings, role: Role) -> None:
     kafka = settings.kafka
-    exactly_once = settings.delivery != "at_least_once"
-    await check_rights(connection_of(kafka), rights_of(kafka, role, exactly_once=exactly_once))
+    await _check_rights(settings, role)
     topics = inputs_of(kafka, role) + outputs_of(kafka, role)
     await check_topics(kafka, topics)
     for doubt in await check_topic_settings(kafka, topics):
@@ -108,6 +109,11 @@ async def _check_kafka(settings: Settings, role: Role) -> None:
     if role == "scoring":
         await check_outputs(kafka)
         await check_parking(kafka)
+
+
+async def _check_rights(settings: Settings, role: Role) -> None:
+    kafka, exactly_once = settings.kafka, settings.delivery != "at_least_once"
+    await check_rights(connection_of(kafka), rights_of(kafka, role, exactly_once=exactly_once))
 
 
 def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Facts) -> None:
@@ -215,6 +221,18 @@ def _add_status(
 ) -> None:
     def snapshot() -> Status:
         return _status(app, role, metrics, facts, watchdog)
+
+    @app.timer(_ASK_AGAIN_SECONDS)  # type: ignore[untyped-decorator]
+    async def ask_again() -> None:
+        # A client whose login is refused when it comes back tries for ever, and says so to its
+        # log alone: with no records it would stand still, and look well.
+        try:
+            await _check_rights(settings, role)
+        except KafkaUnavailable:
+            return  # it may come back
+        except (KafkaRefused, RightsMissing) as error:
+            logger.critical("worker.not_allowed", cause=str(error))
+            await app.crash(error)
 
     @app.timer(1.0)  # type: ignore[untyped-decorator]
     async def measure_lag() -> None:

@@ -12,7 +12,7 @@ from stream.brokers.jars import find_kafka
 from tests.brokers import ADDRESS, REQUIRED, real_kafka
 from tests.clickhouse import ADDRESS as CLICKHOUSE_ADDRESS
 from tests.clickhouse import ChdbServer, Server, real_clickhouse
-from tests.secured import USERS, SecuredKafka, secured_kafka
+from tests.secured import PASSWORD, USERS, SecuredKafka, secured_kafka
 
 _ADDRESS = pytest.StashKey[str | None]()
 _CLICKHOUSE_ADDRESS = pytest.StashKey[str | None]()
@@ -94,6 +94,7 @@ def secured(
         _not_run(request, _session_secured_kafka)
     for user in USERS:
         _session_secured_kafka.revoke(user)
+        _session_secured_kafka.set_password(user, PASSWORD)
     return _session_secured_kafka
 
 

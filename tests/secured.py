@@ -13,7 +13,6 @@ from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from confluent_kafka.admin._scram import (
     ScramCredentialInfo,
     ScramMechanism,
-    UserScramCredentialAlteration,
     UserScramCredentialUpsertion,
 )
 
@@ -70,6 +69,13 @@ class SecuredKafka:
             for kind, name, operation in named or anything
         ]
         for future in self.admin.delete_acls(filters).values():
+            future.result(_SECONDS)
+
+    def set_password(self, user: str, password: str) -> None:
+        """Let a user come in by SCRAM with this password alone."""
+        how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        wanted = UserScramCredentialUpsertion(user, how, password.encode())
+        for future in self.admin.alter_user_scram_credentials([wanted]).values():
             future.result(_SECONDS)
 
     def run_kafka_acls(self, line: str) -> str:
@@ -142,10 +148,7 @@ def secured_kafka(folder: Path) -> Iterator[SecuredKafka]:
     }
     with ApacheKafka(listeners=listeners, properties=properties) as broker:
         admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
-        how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-        wanted: list[UserScramCredentialAlteration] = [
-            UserScramCredentialUpsertion(user, how, PASSWORD.encode()) for user in USERS
-        ]
-        for future in admin.alter_user_scram_credentials(wanted).values():
-            future.result(_SECONDS)
-        yield SecuredKafka(broker, authority, admin)
+        secured = SecuredKafka(broker, authority, admin)
+        for user in USERS:
+            secured.set_password(user, PASSWORD)
+        yield secured

@@ -11,7 +11,6 @@ import pytest
 
 from models.prepared import Prepared
 from sinks.door import SqlDoor
-from stream.app import Role
 from stream.connection import connection_of
 from stream.doctor import examine
 from stream.publisher import Publisher
@@ -34,6 +33,7 @@ from tests.secured import PASSWORD, SecuredKafka
 
 OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
 EVENTS = 300
+OTHER_PASSWORD = "other-word-of-a-test"
 
 
 @pytest.fixture
@@ -100,7 +100,9 @@ def test_workers_decide_with_the_rights_of_the_docs_and_name_one_that_is_taken_a
         secured.run_kafka_acls(line)
     asyncio.run(create_topics(of_user(settings, "init").kafka))
     sender, scoring = of_user(settings, "sender").kafka, of_user(settings, "scoring")
-    roles: list[Role] = ["sink", "monitor"]
+    plain = settings.kafka.reset("security_", "sasl_", "ssl_")
+    at = {"bootstrap_servers": secured.broker.bootstrap_servers}
+    by_operator = plain.model_copy(update=at)  # with all rights
     written = Right("Write", "topic", settings.kafka.decisions)
 
     with (
@@ -131,19 +133,30 @@ def test_workers_decide_with_the_rights_of_the_docs_and_name_one_that_is_taken_a
         examine(scoring, ["scoring"])
         by_doctor_again = capsys.readouterr().out
 
-    assert [one.process.starts for one in running[:2]] == [1, 1], roles
+        # Another password, while the worker goes on by the connections that it has.
+        starts = worker.process.starts
+        (tmp_path / "password").write_text(f"{OTHER_PASSWORD}\n")
+        secured.set_password("scoring", OTHER_PASSWORD)
+        deadline = time.monotonic() + PATIENCE_S
+        while worker.process.starts == starts:
+            assert time.monotonic() < deadline, log.read_text()
+            worker.process.look_after()
+            time.sleep(0.2)
+        asyncio.run(send(by_operator, prepared, EVENTS + 10, 10))
+        wait_for(door, DISTINCT, EVENTS + 20, [*processes, worker.process])
+
+    assert [one.process.starts for one in (sink, monitor)] == [1, 1]
     said += log.read_text() + by_doctor + by_doctor_again
-    assert "supervisor.ended" not in said
+    assert "refuses user 'scoring' by SCRAM-SHA-512" in said
     assert "worker.starting" in said
     assert PASSWORD not in said
+    assert OTHER_PASSWORD not in said
     assert f"lacks: {written}; " in by_doctor
     assert "lacks" not in by_doctor_again
     assert "4 topics at 127.0.0.1" in by_doctor_again
-    # As an operator with all rights sees them: each once, although the worker was ended in between.
-    plain = settings.kafka.reset("security_", "sasl_", "ssl_")
-    kafka = plain.model_copy(update={"bootstrap_servers": secured.broker.bootstrap_servers})
-    values = asyncio.run(committed(kafka, kafka.decisions, EVENTS + 10))
-    assert len(values) == EVENTS + 10
+    # Each once, although the worker was ended twice in between.
+    values = asyncio.run(committed(by_operator, by_operator.decisions, EVENTS + 20))
+    assert len(values) == EVENTS + 20
 
 
 def wait_until_ready(one: Running) -> None:
