@@ -91,6 +91,8 @@ def run_worker(settings: Settings, role: Role) -> None:
     worker = Worker(app, redirect_stdouts=False, quiet=True, override_logging=False)
     worker.watchdog = watchdog
     worker.spinner = None  # it would write control characters between the lines of the log
+    # Made now: where this goes slowly the watchdog's thread would be first, with another loop.
+    consumer_of(app)
     watchdog.start()
     calm_memory()
     said = {"delivery": facts.delivery} if facts.delivery else {}
