@@ -17,6 +17,7 @@ from aiokafka.errors import (
     SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
 )
+from aiokafka.protocol.metadata import MetadataRequest
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 
 from stream.credentials import secret_of, tls_of
@@ -112,6 +113,11 @@ class Connection:
         for host, port, _ in collect_hosts(options.pop("bootstrap_servers")):
             try:
                 conn = await create_conn(host, port, request_timeout_ms=_LOGIN_MS, **options)
+                try:
+                    # Before it knows who asks, a broker tells its versions, but this to nobody.
+                    await conn.send(MetadataRequest([]))
+                finally:
+                    conn.close()
             except (KafkaError, OSError) as error:
                 if said := self._refusal(f"{host}:{port}", error):
                     raise KafkaRefused(said) from None
@@ -119,7 +125,6 @@ class Connection:
                     by = f"{_PREFIX}SECURITY_PROTOCOL={self.protocol}"
                     cause = f"{host}:{port} closed the connection; does it speak {by}?"
             else:
-                conn.close()
                 return ""
         return cause
 

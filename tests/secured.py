@@ -1,7 +1,8 @@
 """A real broker with TLS, logins and ACLs, for the tests of security."""
 
 import shlex
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -48,28 +49,48 @@ class SecuredKafka:
 
     def grant(self, user: str, *rights: Right) -> None:
         """Let a user do something."""
-        made = self.admin.create_acls([_binding(user, right) for right in rights])
-        for future in made.values():
+        wanted = [_binding(user, right) for right in rights]
+        for future in self.admin.create_acls(wanted).values():
             future.result(_SECONDS)
+        self._wait_until(lambda: set(wanted) <= self._granted(user))
 
     def revoke(self, user: str, *rights: Right) -> None:
         """Let a user do something no more; with no rights, anything."""
-        named = [(_KINDS[right.kind], right.name, right.operation.upper()) for right in rights]
-        anything = [(ResourceType.ANY, None, "ANY")]
+        unwanted = {_binding(user, right) for right in rights} or self._granted(user)
         filters = [
             AclBindingFilter(
-                kind,
-                name,  # type: ignore[arg-type] # None: any
-                ResourcePatternType.ANY,
-                f"User:{user}",
-                None,  # type: ignore[arg-type] # any
-                AclOperation[operation],
-                AclPermissionType.ANY,
+                one.restype,
+                one.name,
+                one.resource_pattern_type,
+                one.principal,
+                one.host,
+                one.operation,
+                one.permission_type,
             )
-            for kind, name, operation in named or anything
+            for one in unwanted
         ]
-        for future in self.admin.delete_acls(filters).values():
+        for future in self.admin.delete_acls(filters).values() if filters else ():
             future.result(_SECONDS)
+        self._wait_until(lambda: not unwanted & self._granted(user))
+
+    def _granted(self, user: str) -> set[AclBinding]:
+        anything = AclBindingFilter(
+            ResourceType.ANY,
+            None,  # type: ignore[arg-type] # any
+            ResourcePatternType.ANY,
+            f"User:{user}",
+            None,  # type: ignore[arg-type] # any
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        return set(self.admin.describe_acls(anything).result(_SECONDS))
+
+    def _wait_until(self, reached: Callable[[], bool]) -> None:
+        """Wait for the broker, which hears of a change a moment after its controller."""
+        deadline = time.monotonic() + _SECONDS
+        while not reached():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
     def set_password(self, user: str, password: str) -> None:
         """Let a user come in by SCRAM with this password alone."""

@@ -14,6 +14,7 @@ from sinks.door import SqlDoor
 from stream.connection import connection_of
 from stream.doctor import examine
 from stream.publisher import Publisher
+from stream.reading import status_of
 from stream.rights import Right
 from stream.settings import KafkaSettings, Settings, read_settings
 from stream.simulate import send_all
@@ -114,7 +115,8 @@ def test_workers_decide_with_the_rights_of_the_docs_and_name_one_that_is_taken_a
         door = SqlDoor(sink.url)
         asyncio.run(send(sender, prepared, 0, EVENTS))
         wait_for(door, DISTINCT, EVENTS, [*processes, worker.process])
-        wait_until_ready(monitor)
+        for one in running:
+            wait_until_ready(one)
         said = everything_said(running, tmp_path)
 
         secured.revoke("scoring", written)
@@ -161,6 +163,6 @@ def test_workers_decide_with_the_rights_of_the_docs_and_name_one_that_is_taken_a
 
 def wait_until_ready(one: Running) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while httpx.get(f"{one.url}/status").json()["not_ready"]:
+    while (status := status_of(one.url)) is None or status["not_ready"]:
         assert time.monotonic() < deadline
         time.sleep(0.2)

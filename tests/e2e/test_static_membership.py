@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from models.prepared import Prepared
+from stream.reading import status_of
 from stream.settings import Settings
 from tests.e2e.installation import PATIENCE_S, Running, applications, installed, send
 from tests.e2e.test_delivery import assert_each_decided_once
@@ -27,12 +28,7 @@ def named(settings: Settings, name: str) -> Settings:
 
 def wait_until_ready(one: Running) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            if not httpx.get(f"{one.url}/status").json()["not_ready"]:
-                return
-        except httpx.TransportError:
-            pass
+    while (status := status_of(one.url)) is None or status["not_ready"]:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 

@@ -139,7 +139,7 @@ def test_a_topic_that_would_lose_records_or_take_none_is_refused(real_broker: st
         check(kafka.alarms, kafka.ledger)
     with pytest.raises(TopicUnfit, match=f"{kafka.decisions} has 1 copies and min.insync.*=2"):
         check(kafka.decisions)
-    assert check(kafka.parked, "not there") == [
+    assert check(kafka.parked, "not-there") == [
         f"topic {kafka.parked} has one copy: a broker that is lost takes its records along"
     ]
 
