@@ -8,17 +8,18 @@ from typing import Protocol, Self
 import stamina
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, NotCoordinatorError
 from aiokafka.structs import OffsetAndMetadata
 
 from scoring.parking import ParkingHistory
 from scoring.poll import Poll
 from scoring.recent import RecentEvents
+from stream.connection import connection_of
 from stream.publisher import Output, Publisher, TransactionalPublisher
 from stream.read_back import read_back
 from stream.settings import KafkaSettings, Settings
-from stream.topics import keeps_transactions, parked_record_bytes
+from stream.topic_settings import keeps_transactions
+from stream.topics import parked_record_bytes
 
 _ASK_SECONDS = 10.0
 
@@ -111,7 +112,7 @@ class AtLeastOnce:
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._publisher = Publisher(
-            kafka.bootstrap_servers,
+            connection_of(kafka),
             client_id="creditstream-scoring",
             largest=parked_record_bytes(kafka),
         )
@@ -232,7 +233,7 @@ class ExactlyOnce:
     def _publisher(self, partition: int) -> TransactionalPublisher:
         of_partition = f"{self._kafka.applications}-{partition}"
         return TransactionalPublisher(
-            self._kafka.bootstrap_servers,
+            connection_of(self._kafka),
             client_id=f"creditstream-scoring-{partition}",
             transactional_id=f"{self._group}-{of_partition}",
             largest=parked_record_bytes(self._kafka),
@@ -241,23 +242,18 @@ class ExactlyOnce:
     async def _committed(self, partitions: Collection[int]) -> dict[int, OffsetAndMetadata]:
         # Asked anew: a consumer may answer by what it asked before the fencing.
         asked = {TopicPartition(self._kafka.applications, n): n for n in partitions}
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka.bootstrap_servers)
-        try:
-            async with asyncio.timeout(_ASK_SECONDS):
-                await admin.start()
-                found: dict[TopicPartition, OffsetAndMetadata] = {}
-                # Until the group has a coordinator that may tell; `timeout` above ends it.
-                async for attempt in stamina.retry_context(
-                    on=_passes, attempts=None, timeout=None, wait_max=1.0
-                ):
-                    with attempt:
-                        found = await admin.list_consumer_group_offsets(
-                            self._group, partitions=list(asked)
-                        )
-                        if not found:  # so a coordinator answers that is none any more
-                            raise NotCoordinatorError
-        finally:
-            await admin.close()
+        found: dict[TopicPartition, OffsetAndMetadata] = {}
+        async with asyncio.timeout(_ASK_SECONDS), connection_of(self._kafka).admin() as admin:
+            # Until the group has a coordinator that may tell; `timeout` above ends it.
+            async for attempt in stamina.retry_context(
+                on=_passes, attempts=None, timeout=None, wait_max=1.0
+            ):
+                with attempt:
+                    found = await admin.list_consumer_group_offsets(
+                        self._group, partitions=list(asked)
+                    )
+                    if not found:  # so a coordinator answers that is none any more
+                        raise NotCoordinatorError
         return {number: found[tp] for tp, number in asked.items()}
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from models.release import Release
 from sinks.door import SqlDoor, StoreNotHosted
+from stream.connection import Connection
 from stream.records import each_record, offsets_of
 from stream.settings import Settings
 from stream.worker import store_of
@@ -90,15 +91,15 @@ def _console() -> Console:
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH)
 
 
-async def records_of(bootstrap_servers: str, topic: str) -> list[ConsumerRecord]:
+async def records_of(connection: Connection, topic: str) -> list[ConsumerRecord]:
     """
     Read a topic from its beginning to its present end, committed records only.
 
     Without a group, so that nobody's offsets move. Raises aiokafka's KafkaError, TimeoutError.
     """
     async with asyncio.timeout(_READ_SECONDS):
-        there = await offsets_of(bootstrap_servers, topic)
-        return [record async for record in each_record(bootstrap_servers, topic, there)]
+        there = await offsets_of(connection, topic)
+        return [record async for record in each_record(connection, topic, there)]
 
 
 def status_of(url: str) -> dict[str, Any] | None:

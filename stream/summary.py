@@ -16,6 +16,7 @@ from models.prepared import KEY, LABEL, Prepared
 from scoring.decision import OUTCOMES, Decision
 from sinks.door import SqlDoor
 from sinks.parked import parse
+from stream.connection import connection_of
 from stream.reading import records_of, rows_table
 from stream.settings import KafkaSettings
 
@@ -66,8 +67,8 @@ class Published:
 
 def published(kafka: KafkaSettings) -> Published:
     """Read the topics from their beginning to their present end."""
-    decisions = asyncio.run(records_of(kafka.bootstrap_servers, kafka.decisions))
-    parked = asyncio.run(records_of(kafka.bootstrap_servers, kafka.parked))
+    decisions = asyncio.run(records_of(connection_of(kafka), kafka.decisions))
+    parked = asyncio.run(records_of(connection_of(kafka), kafka.parked))
     events = [parse(record.key, record.value, record.headers) for record in parked]
     return Published(
         [msgspec.json.decode(record.value, type=Decision) for record in decisions],
