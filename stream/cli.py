@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from stream.commands import asking, featuring, making, running
+from stream.commands import asking, featuring, making, reconciling, running
 
 
 def _group(meaning: str) -> typer.Typer:
@@ -33,6 +33,7 @@ for command in (
     asking.drift,
     asking.report,
     asking.contracts,
+    reconciling.reconcile,
     asking.doctor,
 ):
     app.command()(command)

@@ -5,21 +5,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-import stamina
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, NotCoordinatorError
-from aiokafka.structs import OffsetAndMetadata
 
 from scoring.poll import Poll
 from scoring.recent import RecentEvents
+from stream.groups import committed_offsets
 from stream.publisher import Output, Publisher, TransactionalPublisher
 from stream.read_back import read_back
 from stream.settings import KafkaSettings, Settings
 from stream.topics import keeps_transactions, parked_record_bytes
-
-_ASK_SECONDS = 10.0
 
 logger = structlog.get_logger(__name__)
 
@@ -207,28 +202,8 @@ class ExactlyOnce:
     async def _committed(self, partitions: Collection[int]) -> dict[int, int]:
         # Asked anew: a consumer may answer by what it asked before the fencing.
         asked = {TopicPartition(self._kafka.applications, n): n for n in partitions}
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka.bootstrap_servers)
-        try:
-            async with asyncio.timeout(_ASK_SECONDS):
-                await admin.start()
-                found: dict[TopicPartition, OffsetAndMetadata] = {}
-                # Until the group has a coordinator that may tell; `timeout` above ends it.
-                async for attempt in stamina.retry_context(
-                    on=_passes, attempts=None, timeout=None, wait_max=1.0
-                ):
-                    with attempt:
-                        found = await admin.list_consumer_group_offsets(
-                            self._group, partitions=list(asked)
-                        )
-                        if not found:  # so a coordinator answers that is none any more
-                            raise NotCoordinatorError
-        finally:
-            await admin.close()
-        return {number: max(0, found[tp].offset) for tp, number in asked.items()}
-
-
-def _passes(error: Exception) -> bool:
-    return isinstance(error, KafkaError) and error.retriable
+        found = await committed_offsets(self._kafka.bootstrap_servers, self._group, asked)
+        return {number: found[tp] for tp, number in asked.items()}
 
 
 async def delivery_of(settings: Settings, group: str) -> AtLeastOnce | ExactlyOnce:

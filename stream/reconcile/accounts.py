@@ -1,7 +1,7 @@
 """
 The account of one partition: what became of each application of a range of offsets.
 
-Pure: it is told what stands on the topics and in ClickHouse, and says what differs. It holds 46
+Pure: it is told what stands on the topics and in ClickHouse, and says what differs. It holds 48
 bytes an offset of the range, whatever the size of the records.
 """
 
@@ -131,8 +131,11 @@ class Stored:
     others: dict[int, set[int]] = field(default_factory=dict)
     by_hour: dict[int, Sum] = field(default_factory=dict)
 
-    def add(self, places: Integers, hashes: Hashes, hours: Integers) -> None:
-        """Take in rows of offsets that had none."""
+    def add(self, places: Integers, hashes: Hashes, hours: Integers, again: Truths) -> None:
+        """Take in rows; of those that came `again` ClickHouse shows one or the other."""
+        for place, hashed in zip(places[again].tolist(), hashes[again].tolist(), strict=True):
+            self.others.setdefault(place, set()).add(hashed)
+        places, hashes, hours = places[~again], hashes[~again], hours[~again]
         self.there[places] = 1
         self.hashes[places] = hashes
         must = (places + self.first < self.limit) & (places + self.first >= self.begin)
@@ -149,18 +152,20 @@ class Stored:
         """Give the blocks of offsets whose sums in ClickHouse are others."""
         begin, end = (max(0, at - self.first) for at in (self.begin, self.limit))
         places = begin + np.flatnonzero(self.there[begin:end])
-        blocks = (places + self.first) // BLOCK
-        own = {}
-        starts = np.flatnonzero(np.diff(blocks, prepend=-1))
-        for start, stop in zip(starts, [*starts[1:], len(places)], strict=True):
-            hashes = self.hashes[places[start:stop]]
-            own[int(blocks[start])] = Sum(len(hashes), checksum(hashes))
-        return sorted(
-            block for block in own.keys() | found.keys() if own.get(block) != found.get(block)
-        )
+        own: dict[int, Sum] = {}
+        for run in np.split(places, np.flatnonzero(np.diff((places + self.first) // BLOCK)) + 1):
+            if len(run):
+                block = (int(run[0]) + self.first) // BLOCK
+                own[block] = Sum(len(run), checksum(self.hashes[run]))
+        blocks = own.keys() | found.keys()
+        return sorted(block for block in blocks if own.get(block) != found.get(block))
 
-    def compare(self, block: int, found: Mapping[int, int]) -> None:
-        """Note what differs between the rows of a block: hashes in ClickHouse by offset."""
+    def compare(self, block: int, found: Mapping[int, int]) -> list[int]:
+        """
+        Note what differs between the rows of a block: hashes in ClickHouse by offset.
+
+        Give the offsets that only ClickHouse has.
+        """
         begin = max(block * BLOCK, self.begin) - self.first
         end = min((block + 1) * BLOCK, self.limit) - self.first
         for place in (begin + np.flatnonzero(self.there[begin:end])).tolist():
@@ -169,9 +174,9 @@ class Stored:
                 self.flags[place] |= _NOT_STORED
             elif there != int(self.hashes[place]) and there not in self.others.get(place, ()):
                 self.flags[place] |= _STORED_OTHERWISE
-        for offset in found:
-            if not self.there[offset - self.first]:
-                self.flags[offset - self.first] |= _ONLY_STORED
+        only = [offset for offset in found if not self.there[offset - self.first]]
+        self.flags[np.array(only, np.int64) - self.first] |= _ONLY_STORED
+        return only
 
 
 class RecentIds:
@@ -242,10 +247,7 @@ class PartitionAccount:
                 self._made_us[places] != rows.made_us[one]
             )
             self._flags[places[other & ~again & (self._decided[places] == 1)]] |= _OTHER_IN_LEDGER
-            hashes = rows.rows[one]
-            for place, hashed in zip(places[again].tolist(), hashes[again].tolist(), strict=True):
-                self.ledger_stored.others.setdefault(place, set()).add(hashed)
-            self.ledger_stored.add(places[~again], hashes[~again], rows.hours[one][~again])
+            self.ledger_stored.add(places, rows.rows[one], rows.hours[one], again)
             _count_up(self._ledger, places)
 
     def add_parked(self, offsets: Integers, hashes: Hashes, hours: Integers) -> None:
@@ -253,23 +255,13 @@ class PartitionAccount:
         for one in self._runs(offsets):
             places = offsets[one] - self.span.first
             again = self._parked[places] > 0
-            of_events = hashes[one]
-            for place, hashed in zip(
-                places[again].tolist(), of_events[again].tolist(), strict=True
-            ):
-                self.parked_stored.others.setdefault(place, set()).add(hashed)
-            self.parked_stored.add(places[~again], of_events[~again], hours[one][~again])
+            self.parked_stored.add(places, hashes[one], hours[one], again)
             _count_up(self._parked, places)
 
     def note_same_id(self, offset: int, *, same_event: bool) -> None:
         """Note that the id of a decision was that of another application's shortly before."""
         if self._exactly_once and self.span.first <= offset < self.span.end:
             self._flags[offset - self.span.first] |= _TWICE if same_event else _CONFLICT
-
-    def answered(self, offsets: Integers) -> Truths:
-        """Say of which applications anything stands on the topics."""
-        places = offsets - self.span.first
-        return (self._decided[places] | self._ledger[places] | self._parked[places]) > 0
 
     def add_applications(
         self, offsets: Integers, hours: Integers, digests: Hashes
