@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import httpx
@@ -47,8 +47,11 @@ def asked(settings: Settings) -> Iterator[Asked]:
     """
     if settings.store.url.startswith("chdb://"):
         door = SqlDoor(settings.store.door)
-        with suppress(StoreNotHosted):
+        try:
             door.query("SELECT 1")
+        except StoreNotHosted:
+            pass
+        else:
             yield door
             return
     store = store_of(settings, read_only=True)
