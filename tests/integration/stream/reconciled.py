@@ -35,7 +35,7 @@ def now_ms() -> int:
 
 def event(number: int, **changes: Any) -> dict[str, Any]:
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - _LONG_AGO_S))
-    fields = {"event_id": f"e-{number}", "application_id": number, "submitted_at": at}
+    fields = {"event_id": f"e-{number}", "application_id": number + 1, "submitted_at": at}
     return an_event(**(fields | changes))
 
 
