@@ -199,26 +199,22 @@ class _Run:
         unanswered = await self._read_applications(snapshot, account, only)
         await self._settle(snapshot, account, unanswered)
         for offset, kind in account.strangers():
-            found = self._difference(
-                kind, snapshot.partition, offset, detail="no application there"
-            )
-            self.findings.add(msgspec.structs.replace(found, decision_id=only.get(offset, "")))
+            place = (snapshot.topic, snapshot.partition, offset)
+            identity, why = only.get(offset, ""), "no application stands there"
+            self.findings.add(Difference(kind, *place, decision_id=identity, detail=why))
         await self._take_back_shown(snapshot, account)
         for hour, counts in account.hours.items():
             self._hours.setdefault(HourOf(snapshot.partition, hour), Counts()).add(counts)
 
     async def _read_decisions(self, snapshot: Snapshot, account: PartitionAccount) -> None:
-        applications, number = self._kafka.applications, snapshot.partition
         recent = RecentIds(self._kafka.resend_window)
-        within = range(snapshot.span.first, snapshot.span.end)
-        tp = TopicPartition(self._kafka.decisions, number)
+        tp = TopicPartition(self._kafka.decisions, snapshot.partition)
         stretch = snapshot.decisions
         async for records in self._topics.records(tp, stretch.start, stretch.end):
-            found = decision_columns(records, applications, number, within)
+            found = decision_columns(records, snapshot)
             account.add_decisions(found.columns)
             self._add_strangers(found.strangers)
             offsets = found.columns.offsets.tolist()
-            self._add_unborn(snapshot, tp, offsets, [identity.hex() for identity in found.ids])
             if not self._kafka.resend_window:
                 continue
             for identity, offset, digest in zip(found.ids, offsets, found.digests, strict=True):
@@ -227,25 +223,21 @@ class _Run:
                     account.note_same_id(offset, same_event=before[1] == digest)
 
     async def _read_ledger(self, snapshot: Snapshot, account: PartitionAccount) -> None:
-        applications, number = self._kafka.applications, snapshot.partition
-        within = range(snapshot.span.first, snapshot.span.end)
-        tp = TopicPartition(self._kafka.ledger, number)
+        tp = TopicPartition(self._kafka.ledger, snapshot.partition)
         stretch = snapshot.ledger
         async for records in self._topics.records(tp, stretch.start, stretch.end):
             for record in records:
-                rows, strangers = ledger_columns(record, applications, number, within)
+                rows, strangers = ledger_columns(record, snapshot)
                 self._add_strangers(strangers)
                 if rows is not None:
                     account.add_ledger(rows)
 
     async def _read_parked(self, snapshot: Snapshot, account: PartitionAccount) -> None:
-        applications, number = self._kafka.applications, snapshot.partition
-        tp = TopicPartition(self._kafka.parked, number)
+        tp = TopicPartition(self._kafka.parked, snapshot.partition)
         stretch = snapshot.parked
         async for records in self._topics.records(tp, stretch.start, stretch.end):
-            found = parked_columns(records, applications, number)
+            found = parked_columns(records, snapshot)
             self._add_strangers(found.strangers)
-            self._add_unborn(snapshot, tp, found.offsets.tolist(), None)
             account.add_parked(found.offsets, found.hashes, found.hours)
 
     async def _compare_store(self, snapshot: Snapshot, account: PartitionAccount) -> dict[int, str]:
@@ -363,20 +355,6 @@ class _Run:
                     detail=one.why,
                 )
             )
-
-    def _add_unborn(
-        self, snapshot: Snapshot, tp: TopicPartition, offsets: Sequence[int], ids: Any
-    ) -> None:
-        """Name answers to applications beyond the end of their topic."""
-        for row, offset in enumerate(offsets):
-            if offset >= snapshot.log_end or offset < 0:
-                detail = f"{tp.topic} answers it, and the topic ends at {snapshot.log_end}"
-                found = self._difference("unknown", tp.partition, offset, detail=detail)
-                identity = ids[row] if ids else ""
-                self.findings.add(msgspec.structs.replace(found, decision_id=identity))
-
-    def _difference(self, kind: Kind, partition: int, offset: int, *, detail: str) -> Difference:
-        return Difference(kind, self._kafka.applications, partition, offset, detail=detail)
 
     def _named(self, kind: Kind, record: Any) -> Difference:
         event_id, application_id, identity = _names(record)

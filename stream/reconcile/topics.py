@@ -4,16 +4,18 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple, Self
+from uuid import UUID
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from scoring.decision import Decision, Origin
-from sinks.checksum import LedgerHashes, answer_hash, microseconds, parked_hash
+from sinks.checksum import Hashes, LedgerHashes, answer_hash, microseconds, parked_hash
 from sinks.ledger import LedgerDamaged
 from sinks.ledger import decode as decode_ledger
 from sinks.parked import ParkedDamaged, ParkedEvent, parse
@@ -40,16 +42,15 @@ class Period:
 
 
 class Stretch(NamedTuple):
-    """What is read of a partition, from `start` to before `end`; `begin` is what is kept."""
+    """
+    What is read of a partition, from `start` to before `end`.
 
-    begin: int
+    `lost` says whether what stood before it may be of the period, and is not kept.
+    """
+
     start: int
     end: int
-
-    @property
-    def lost(self) -> bool:
-        """Whether what stood before `start` may be of the period, and is not kept."""
-        return self.start == self.begin > 0
+    lost: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,11 @@ class Snapshot:
     """
     One partition: the span of its applications, and what is to be read of each topic.
 
-    `log_end` is where the applications end; `notes` say what cannot be judged, and why, on the
-    topics and in ClickHouse.
+    `log_end` is where the applications end, after all that is answered; `notes` say what cannot be
+    judged, and why, on the topics and in ClickHouse.
     """
 
+    topic: str
     partition: int
     span: Span
     log_end: int
@@ -145,35 +147,35 @@ class Topics:
             None if at is None or not by_time else microseconds(at) // 1000
             for at in (period.since, period.until)
         )
-        starts = await self._at_time(every, since, begins, ends, outputs)
-        stops = await self._at_time(of[kafka.applications], until, ends, ends, ())
-        stretches = {
-            tp: Stretch(begins[tp], starts[tp], max(starts[tp], stops.get(tp, ends[tp])))
-            for tp in every
-        }
+        # Of outputs earlier, by what clocks may differ.
+        sinces = {tp: since and max(0, since - _EARLIER_MS * (tp in outputs)) for tp in every}
+        starts = await self._at_times(sinces, begins, ends)
+        untils = dict.fromkeys(of[kafka.applications], until)
+        stops = ends | await self._at_times(untils, ends, ends)
+        stretches = {}
+        for tp, start in starts.items():
+            # And a window of decisions earlier, each with the marker of a transaction beside it.
+            earlier = max(begins[tp], start - 2 * kafka.resend_window * (tp in outputs))
+            lost = start == begins[tp] > 0
+            stretches[tp] = Stretch(earlier, max(earlier, stops[tp]), lost)
         return [
             await self._snapshot(number, stretches, ends, decided, inserted)
             for number in sorted(partitions)
         ]
 
-    async def _at_time(
+    async def _at_times(
         self,
-        partitions: Sequence[TopicPartition],
-        at_ms: int | None,
+        times_ms: Mapping[TopicPartition, int | None],
         otherwise: Mapping[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
-        earlier: Collection[TopicPartition],
     ) -> dict[TopicPartition, int]:
-        """Look times up: of those `earlier`, with time to spare and a window of decisions."""
-        if at_ms is None:
-            return {tp: otherwise[tp] for tp in partitions}
-        times = {tp: max(0, at_ms - _EARLIER_MS * (tp in earlier)) for tp in partitions}
-        found = await self._looker.offsets_for_times(times)
-        offsets = {tp: ends[tp] if found[tp] is None else found[tp].offset for tp in partitions}
-        for tp in earlier:
-            # A marker of a transaction may stand beside each.
-            offsets[tp] = max(otherwise[tp], offsets[tp] - 2 * self._kafka.resend_window)
-        return {tp: min(offset, ends[tp]) for tp, offset in offsets.items()}
+        """Look up where times begin, but not beyond the ends; `otherwise` where it is None."""
+        asked = {tp: at_ms for tp, at_ms in times_ms.items() if at_ms is not None}
+        found = await self._looker.offsets_for_times(asked) if asked else {}
+        offsets = {tp: otherwise[tp] for tp in times_ms}
+        for tp, at in found.items():
+            offsets[tp] = ends[tp] if at is None else min(at.offset, ends[tp])
+        return offsets
 
     async def _snapshot(
         self,
@@ -198,14 +200,14 @@ class Topics:
         kept_from = dict.fromkeys(outputs, first)
         for tp in outputs:
             if stretches[tp].lost:
-                origin = await self._origin_at(tp, stretches[tp].begin, ends[tp])
+                origin = await self._origin_at(tp, stretches[tp].start, ends[tp])
                 kept_from[tp] = min(end, max(first, settled if origin is None else origin))
                 if kept_from[tp] > first:
                     notes.append(f"{tp.topic} keeps no answers before offset {kept_from[tp]}")
         of_decisions, of_ledger, of_parked = outputs
         limits = []
         for tp in (of_ledger, of_parked):
-            waiting = await self._origin_at(tp, max(inserted[tp], stretches[tp].begin), ends[tp])
+            waiting = await self._origin_at(tp, max(inserted[tp], stretches[tp].start), ends[tp])
             limit = min(end, settled, end if waiting is None else max(first, waiting))
             limits.append(limit)
             if limit < min(end, settled):
@@ -222,6 +224,7 @@ class Topics:
             stored_parked=limits[1],
         )
         return Snapshot(
+            topic=applications.topic,
             partition=number,
             span=span,
             log_end=ends[applications],
@@ -287,34 +290,32 @@ class DecisionColumns(NamedTuple):
     strangers: list[Stranger]
 
 
-def decision_columns(
-    records: Sequence[Any], topic: str, partition: int, within: range
-) -> DecisionColumns:
+def decision_columns(records: Sequence[Any], snapshot: Snapshot) -> DecisionColumns:
     """
     Turn records of the decisions' topic into columns.
 
-    Answers are hashed only of applications `within` the offsets.
+    Answers are hashed only of applications of the snapshot's span.
     """
     decode = msgspec.json.Decoder(Decision).decode
+    span = snapshot.span
     offsets, answers, made_us, ids, digests = [], [], [], [], []
     strangers = []
     for record in records:
-        place = (record.topic, record.partition, record.offset)
         try:
             decision = decode(record.value or b"")
-            offset = decision.origin.offset
-            answer = answer_hash(decision) if offset in within else 0
+            origin = decision.origin
+            answer = answer_hash(decision) if span.first <= origin.offset < span.end else 0
+            identity = bytes.fromhex(decision.decision_id.replace("-", ""))
         except _UNREADABLE as error:
-            strangers.append(Stranger(*place, "", f"not a decision: {error}"))
+            strangers.append(_stranger(record, f"not a decision: {error}"))
             continue
-        if (decision.origin.topic, decision.origin.partition) != (topic, partition):
-            why = f"of {decision.origin.topic}/{decision.origin.partition}/{offset}"
-            strangers.append(Stranger(*place, decision.decision_id, why))
+        if why := _not_of(snapshot, origin.topic, origin.partition, origin.offset):
+            strangers.append(_stranger(record, why, decision.decision_id))
             continue
-        offsets.append(offset)
+        offsets.append(origin.offset)
         answers.append(answer)
         made_us.append(microseconds(decision.decided_at))
-        ids.append(bytes.fromhex(decision.decision_id.replace("-", "")))
+        ids.append(identity)
         digests.append(_digest(record.headers))
     columns = Decisions(
         np.array(offsets, np.int64),
@@ -325,61 +326,56 @@ def decision_columns(
     return DecisionColumns(columns, ids, digests, strangers)
 
 
-def ledger_columns(
-    record: Any, topic: str, partition: int, within: range
-) -> tuple[LedgerRows | None, list[Stranger]]:
-    """Turn a record of the ledger's topic into columns; None where it has no row `within`."""
-    place = (record.topic, record.partition, record.offset)
+def ledger_columns(record: Any, snapshot: Snapshot) -> tuple[LedgerRows | None, list[Stranger]]:
+    """Turn a record of the ledger's topic into columns; None where it has no row of the span."""
     try:
         batch = decode_ledger(record.value or b"")
     except LedgerDamaged as damaged:
-        return None, [Stranger(*place, "", str(damaged))]
+        return None, [_stranger(record, str(damaged))]
     rows = batch.rows
+    names = ("origin_topic", "origin_partition", "origin_offset", "decision_id")
+    origins = zip(*(rows.column(name).to_pylist() for name in names), strict=True)
+    strangers = []
+    good = []
+    for topic, partition, offset, identity in origins:
+        why = _not_of(snapshot, topic, partition, offset)
+        good.append(not why)
+        if why:
+            strangers.append(_stranger(record, why, str(UUID(bytes=identity))))
+    if strangers:
+        rows = rows.filter(pa.array(good))
+        batch = replace(batch, rows=rows)
     offsets: Integers = rows.column("origin_offset").to_numpy()
-    topics, partitions = rows.column("origin_topic"), rows.column("origin_partition")
-    strangers = [
-        Stranger(*place, identity.hex(), f"of {of_topic}/{of_partition}/{offset}")
-        for identity, of_topic, of_partition, offset in zip(
-            rows.column("decision_id").to_pylist(),
-            topics.to_pylist(),
-            partitions.to_pylist(),
-            offsets.tolist(),
-            strict=True,
-        )
-        if (of_topic, of_partition) != (topic, partition)
-    ]
-    if strangers or not ((offsets >= within.start) & (offsets < within.stop)).any():
+    if not ((offsets >= snapshot.span.first) & (offsets < snapshot.span.end)).any():
         return None, strangers
     hashes = LedgerHashes(batch)
     times = (rows.column(name).cast("int64").to_numpy() for name in ("decided_at", "produced_at"))
     decided_us, produced_ms = times
-    columns = LedgerRows(offsets, hashes.answers, decided_us, hashes.rows, produced_ms // HOUR_MS)
-    return columns, []
+    hours = produced_ms // HOUR_MS
+    return LedgerRows(offsets, hashes.answers, decided_us, hashes.rows, hours), strangers
 
 
 class ParkedColumns(NamedTuple):
     """Parked events of an applications' partition, and what is none of them."""
 
     offsets: Integers
-    hashes: Any
+    hashes: Hashes
     hours: Integers
     strangers: list[Stranger]
 
 
-def parked_columns(records: Sequence[Any], topic: str, partition: int) -> ParkedColumns:
+def parked_columns(records: Sequence[Any], snapshot: Snapshot) -> ParkedColumns:
     """Turn records of the parked topic into columns."""
     events: list[ParkedEvent] = []
     strangers = []
     for record in records:
-        place = (record.topic, record.partition, record.offset)
         try:
             event = parse(record.key, record.value, record.headers)
         except ParkedDamaged as damaged:
-            strangers.append(Stranger(*place, "", str(damaged)))
+            strangers.append(_stranger(record, str(damaged)))
             continue
-        if (event.topic, event.partition) != (topic, partition):
-            why = f"of {event.topic}/{event.partition}/{event.offset}"
-            strangers.append(Stranger(*place, "", why))
+        if why := _not_of(snapshot, event.topic, event.partition, event.offset):
+            strangers.append(_stranger(record, why))
         else:
             events.append(event)
     return ParkedColumns(
@@ -390,7 +386,21 @@ def parked_columns(records: Sequence[Any], topic: str, partition: int) -> Parked
     )
 
 
-def hashes_of(digests: Sequence[bytes]) -> Any:
+def _not_of(snapshot: Snapshot, topic: str, partition: int, offset: int) -> str:
+    """Say why what answers that place answers no application of the partition, if so."""
+    if (topic, partition) != (snapshot.topic, snapshot.partition):
+        return f"answers {topic}/{partition}/{offset}"
+    if not 0 <= offset < snapshot.log_end:
+        end = f"{topic}/{partition} ends at {snapshot.log_end}"
+        return f"answers {topic}/{partition}/{offset}, and {end}"
+    return ""
+
+
+def _stranger(record: Any, why: str, decision_id: str = "") -> Stranger:
+    return Stranger(record.topic, record.partition, record.offset, decision_id, why)
+
+
+def hashes_of(digests: Sequence[bytes]) -> Hashes:
     """Turn digests of eight bytes into numbers, 0 where one is not known."""
     return np.frombuffer(b"".join(digest or bytes(8) for digest in digests), "<u8")
 

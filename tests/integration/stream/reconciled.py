@@ -49,6 +49,7 @@ class Installed:
 
     settings: Settings
     store: ClickHouse
+    reader: ClickHouse
     pipeline: Pipeline = field(default_factory=a_pipeline)
 
     async def send(
@@ -109,7 +110,7 @@ class Installed:
     async def report(self, period: Period | None = None, **changes: Any) -> Report:
         """Reconcile."""
         settings = self.settings.model_copy(update=changes)
-        return await reconcile(settings, period or Period(None, None), self.store)
+        return await reconcile(settings, period or Period(None, None), self.reader)
 
 
 def poll_of(records: Sequence[Any], kafka: Any) -> Poll:

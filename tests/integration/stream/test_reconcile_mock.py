@@ -31,7 +31,7 @@ async def test_what_a_crash_repeated_is_counted_and_no_fault(
     kafka = kafka_at(mock_broker).model_copy(update={"group_prefix": uuid.uuid4().hex[:8]})
     store = open_store(f"chdb://{tmp_path}", user="", password="", database="test")
     migrate(store)
-    installed = Installed(read_settings().model_copy(update={"kafka": kafka}), store)
+    installed = Installed(read_settings().model_copy(update={"kafka": kafka}), store, store)
     try:
         await installed.send(*map(event, range(5)), bad(5))
         sent = await records_of(kafka.bootstrap_servers, kafka.applications)
