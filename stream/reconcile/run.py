@@ -257,7 +257,7 @@ class _Run:
             if stored.differs(of_partition):
                 place = _place(snapshot, table)
                 only |= await asyncio.to_thread(self._rows.compare, table, place, stored)
-        return only
+        return {offset: str(UUID(identity)) for offset, identity in only.items() if identity}
 
     async def _read_applications(
         self, snapshot: Snapshot, account: PartitionAccount, only: dict[int, str]
