@@ -120,6 +120,8 @@ async def reconcile(
                 _check_size(snapshot)
             once = able and settings.delivery != "at_least_once"
             run = _Run(kafka, topics, store, exactly_once=once)
+            if not able and (period.since or period.until):
+                run.notes.append("this broker looks up no times: all that it keeps is reconciled")
             await run.ask_store(snapshots)
             for snapshot in snapshots:
                 await run.partition(snapshot)

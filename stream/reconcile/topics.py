@@ -26,6 +26,7 @@ from stream.settings import KafkaSettings
 from stream.topics import KafkaUnavailable, naming_the_broker
 
 _AT_ONCE = 2_000
+_WAIT_MS = 100
 _UNREADABLE = (ValueError, OverflowError, struct.error)
 _STILL_SECONDS = 45.0
 """Without a record for so long, a topic is given up: a transaction is open for 15 s at most."""
@@ -144,7 +145,7 @@ class Topics:
         ends |= await self._reader.end_offsets(of[kafka.applications])
         begins = await self._looker.beginning_offsets(every)
         since, until = (
-            None if at is None or not by_time else microseconds(at) // 1000
+            None if at is None or not by_time else max(0, microseconds(at) // 1000)
             for at in (period.since, period.until)
         )
         # Of outputs earlier, by what clocks may differ.
@@ -256,7 +257,7 @@ class Topics:
         loop = asyncio.get_running_loop()
         moved_at, position = loop.time(), start
         while position < end:
-            polled = await self._reader.getmany(tp, timeout_ms=500, max_records=at_once)
+            polled = await self._reader.getmany(tp, timeout_ms=_WAIT_MS, max_records=at_once)
             if records := [one for one in polled.get(tp, ()) if one.offset < end]:
                 yield records
             before, position = position, await self._reader.position(tp)
