@@ -3,7 +3,6 @@
 import hashlib
 import struct
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from scoring.decision import Decision
+from scoring.decision import Decision, microseconds
 from sinks.ledger import LedgerBatch
 from sinks.parked import ParkedEvent
 
@@ -60,8 +59,6 @@ PARKED_HASH_SQL = """reinterpretAsUInt64(substring(SHA256(formatRow('RowBinary',
 )), 1, 8))"""
 """The hash of a row of `parked_events`: `parked_hash` of the same event."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _PARKED_FIXED = struct.Struct("<iqqq")
 _ONE_BYTE = [bytes([number]) for number in range(0x80)]
 _REASON = struct.Struct("<d")
@@ -148,11 +145,6 @@ def checksum(hashes: Hashes) -> int:
     0
     """
     return int(np.add.reduce(hashes, dtype=np.uint64))
-
-
-def microseconds(at: datetime) -> int:
-    """Give an aware time in microseconds since 1970."""
-    return (at - _EPOCH) // _MICROSECOND
 
 
 def _answers(rows: pa.RecordBatch) -> Iterator[bytes]:

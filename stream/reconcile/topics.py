@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from scoring.decision import Decision, Origin
-from sinks.checksum import Hashes, LedgerHashes, answer_hash, microseconds, parked_hash
+from scoring.decision import Decision, Origin, microseconds
+from sinks.checksum import Hashes, LedgerHashes, answer_hash, parked_hash
 from sinks.ledger import LedgerDamaged
 from sinks.ledger import decode as decode_ledger
 from sinks.parked import ParkedDamaged, ParkedEvent, parse
