@@ -25,7 +25,7 @@ from stream.reconcile.accounts import (
     no_differences,
 )
 from stream.reconcile.report import Difference, HourOfPartition, Report, hour_of
-from stream.reconcile.store import LEDGER, PARKED, HourOf, Place, StoreRows, Table
+from stream.reconcile.store import LEDGER, PARKED, HourOf, Place, Shown, StoreRows, Table
 from stream.reconcile.topics import (
     Period,
     Snapshot,
@@ -337,12 +337,14 @@ class _Run:
             and one.decision_id
         ]
         shown = await asyncio.to_thread(self._rows.shown, {key for key, _ in hidden})
+
+        def is_earlier(row: Shown, than: Difference) -> bool:
+            there = row.partition != snapshot.partition or row.offset < snapshot.log_end
+            made = (account.made_us(than.offset), than.offset)
+            return there and (row.decided_us, row.offset) <= made
+
         self.findings.take_back(
-            [
-                one
-                for key, one in hidden
-                if key in shown and shown[key] <= (account.made_us(one.offset), one.offset)
-            ]
+            [one for key, one in hidden if key in shown and is_earlier(shown[key], one)]
         )
 
     def _add_strangers(self, strangers: Sequence[Stranger]) -> None:

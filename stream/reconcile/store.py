@@ -14,25 +14,28 @@ _KEYS = 200
 
 
 class Table(NamedTuple):
-    """A table of what became of applications; `hashed` is the SQL of a row's hash."""
+    """A table of what became of applications: SQL of a row's hash, its id and its key."""
 
     name: str
     hashed: str
     identity: str
+    key: str
 
 
-LEDGER = Table("decision_ledger", DECISION_HASH_SQL, "lower(hex(decision_id))")
-PARKED = Table("parked_events", PARKED_HASH_SQL, "''")
+LEDGER = Table(
+    "decision_ledger", DECISION_HASH_SQL, "lower(hex(decision_id))", "application_id, decision_id"
+)
+PARKED = Table("parked_events", PARKED_HASH_SQL, "''", "origin_topic")
 
-# Not FINAL, which would read the whole table: of what stood at one place, the version that wins.
+# Not FINAL, which would read the whole table: of what stood at one place, the versions that win.
 # What another place's version hides is still there until ClickHouse merges it away.
 _ROWS = """
 SELECT origin_partition AS partition, origin_offset AS at,
     intDiv(toUnixTimestamp64Milli(argMax(produced_at, earliest)), {hour_ms}) AS hour,
-    argMax({hashed}, earliest) AS hash, argMax({identity}, earliest) AS identity
+    argMax({hashed}, earliest) AS hash, {identity} AS identity
 FROM {table}
 WHERE origin_topic = '{topic}' AND ({spans})
-GROUP BY partition, at"""
+GROUP BY partition, at, {key}"""
 _BY_HOUR = """
 SELECT partition, hour, count() AS rows, countIf(at < must) AS compared,
     sumIf(hash, at < must) AS checksum
@@ -43,10 +46,11 @@ SELECT intDiv(at, {block}) AS block, count() AS rows, sum(hash) AS checksum FROM
 GROUP BY block"""
 _KEYED = """
 SELECT application_id, lower(hex(decision_id)) AS identity,
-    argMax(origin_offset, earliest) AS at,
+    argMax(origin_partition, earliest) AS partition, argMax(origin_offset, earliest) AS at,
     toUnixTimestamp64Micro(argMax(decided_at, earliest)) AS decided_us
 FROM decision_ledger
-WHERE application_id IN ({applications}) AND decision_id IN ({identities})
+WHERE origin_topic = '{topic}'
+    AND application_id IN ({applications}) AND decision_id IN ({identities})
 GROUP BY application_id, identity"""
 
 
@@ -67,10 +71,18 @@ class HourOf(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of ClickHouse's."""
+    """A row of ClickHouse's; `hash` is the sum where several say that they are of one place."""
 
     hash: int
     identity: str
+
+
+class Shown(NamedTuple):
+    """The row that is shown of a key: when it was made, in microseconds, and of which place."""
+
+    decided_us: int
+    partition: int
+    offset: int
 
 
 class StoreRows:
@@ -126,19 +138,20 @@ class StoreRows:
                 only |= {at: rows[at].identity for at in missing}
         return only
 
-    def shown(self, keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], tuple[int, int]]:
-        """Give, for keys of application and decision id, when and where the shown row was made."""
-        found: dict[tuple[int, str], tuple[int, int]] = {}
+    def shown(self, keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], Shown]:
+        """Give the rows that are shown, where there are any, of application and decision id."""
+        found: dict[tuple[int, str], Shown] = {}
         several = list(keys)
         for start in range(0, len(several), _KEYS):
             some = several[start : start + _KEYS]
             sql = _KEYED.format(
+                topic=self._topic,
                 applications=", ".join(str(application) for application, _ in some),
                 identities=", ".join(f"toFixedString(unhex('{key}'), 16)" for _, key in some),
             )
             for row in self._asked.query(sql).to_pylist():
                 key = (row["application_id"], row["identity"])
-                found[key] = (row["decided_us"], row["at"])
+                found[key] = Shown(row["decided_us"], row["partition"], row["at"])
         return found
 
     def _blocks(
@@ -152,7 +165,10 @@ class StoreRows:
         ]
         rows: dict[int, dict[int, Row]] = {block: {} for block in blocks}
         for row in self._asked.query(self._rows(table, places)).to_pylist():
-            rows[row["at"] // BLOCK][row["at"]] = Row(row["hash"], row["identity"])
+            of_block = rows[row["at"] // BLOCK]
+            before = of_block.get(row["at"], Row(0, ""))
+            total = (before.hash + row["hash"]) % 2**64
+            of_block[row["at"]] = Row(total, row["identity"])
         yield from rows.items()
 
     def _rows(self, table: Table, places: Iterable[Place]) -> str:
@@ -165,6 +181,7 @@ class StoreRows:
             hour_ms=HOUR_MS,
             hashed=table.hashed,
             identity=table.identity,
+            key=table.key,
             table=table.name,
             topic=self._topic,
             spans=spans,

@@ -13,7 +13,7 @@ from sinks.ledger import decode
 from sinks.migrations import migrate
 from sinks.store import ClickHouse
 from stream.reconcile.accounts import HOUR_MS, PartitionAccount, Span, Sum
-from stream.reconcile.store import LEDGER, PARKED, HourOf, Place, StoreRows
+from stream.reconcile.store import LEDGER, PARKED, HourOf, Place, Shown, StoreRows
 from tests.integration.sinks.conftest import Open
 from tests.integration.sinks.stored import ledger, parked, rows
 from tests.unit.sinks.decisions import MINUTE_US, START_US, a_batch
@@ -137,7 +137,26 @@ def test_a_row_that_only_clickhouse_has_is_given_with_its_id(opened: Open) -> No
 
     (identity,) = batches[1].rows.column("decision_id").to_pylist()
     assert only == {9: identity.hex()}
-    assert asked.shown([(1009, identity.hex())]) == {
-        (1009, identity.hex()): (START_US + MINUTE_US, 9)
-    }
+    key = (1009, identity.hex())
+    assert asked.shown([key, (7, identity.hex())]) == {key: Shown(START_US + MINUTE_US, 0, 9)}
     assert account.ledger_stored.by_hour == {HOUR: Sum(3, checksum(LedgerHashes(batches[0]).rows))}
+
+
+def test_a_second_row_that_says_it_is_of_the_same_place_makes_that_differ(opened: Open) -> None:
+    store = opened()
+    migrate(store)
+    batches = ledger(a_batch(3))
+    ClickHouseSink(store).insert_ledger(batches)
+    account = account_of(batches, 20)
+    forged = a_batch(
+        1, first_offset=1, event_ids=["made up"], decided_at_us=START_US + 9 * MINUTE_US
+    )
+    ClickHouseSink(store).insert_ledger(ledger(forged))
+    asked, place = StoreRows(opened(read_only=True), TOPIC), Place(0, 0, 20, 20)
+
+    counts, sums = asked.by_hour(LEDGER, [place])
+
+    assert counts == {HourOf(0, HOUR): 4}
+    assert account.ledger_stored.differs({at.hour: total for at, total in sums.items()})
+    assert asked.compare(LEDGER, place, account.ledger_stored) == {}
+    assert np.flatnonzero(account.ledger_stored.flags).tolist() == [1]
