@@ -82,14 +82,14 @@ class Schedule:
             arguments += ["--partition", str(number)]
         try:
             code, out, err = await self._run(arguments)
-            report = msgspec.json.decode(out, type=_Report) if code in {0, 1} else None
+            # With exit code 1 and no report there was an error, which it says.
+            report = msgspec.json.decode(out, type=_Report) if code in {0, 1} and out else None
         except (OSError, TimeoutError, ValueError) as error:
-            said = str(error) or type(error).__name__
-            code, err, report = -1, said.encode(), None
+            self._fail(str(error) or type(error).__name__)
+            return
         if report is None:
-            self._metrics.reconcile_runs.labels(result="failed").inc()
-            lines = err.decode(errors="replace").splitlines() or [""]
-            logger.warning("reconcile.failed", exit_code=code, cause=lines[-1][:500])
+            lines = err.decode(errors="replace").splitlines() or ["it wrote nothing"]
+            self._fail(f"exit code {code}: {lines[-1][:500]}")
             return
         self._metrics.reconcile_runs.labels(result="done").inc()
         self._show(report.differences)
@@ -100,6 +100,10 @@ class Schedule:
             logger.error("reconcile.differs", **of, differences=found)
         else:
             logger.info("reconcile.done", **of)
+
+    def _fail(self, cause: str) -> None:
+        self._metrics.reconcile_runs.labels(result="failed").inc()
+        logger.warning("reconcile.failed", cause=cause)
 
     def _show(self, differences: dict[Kind, int]) -> None:
         self._metrics.reconcile_last_success.set(self._clock())
