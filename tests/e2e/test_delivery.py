@@ -53,6 +53,12 @@ def test_a_worker_that_ends_in_mid_stream_loses_nothing_and_decides_nothing_twic
         wait_for(door, DISTINCT, events // 10, processes)
         os.kill(processes[0].pid, number)
         asyncio.run(send(settings.kafka, records[events // 2 :]))
+        # Whatever is under way, and while nobody decides, is pending and no fault.
+        for _ in range(4):
+            under_way = asyncio.run(reconcile(settings, Period(None, None), door))
+            assert under_way.good, (under_way.differences, under_way.named[:5])
+            for process in processes:
+                process.look_after()
         wait_for(door, DISTINCT, events, processes)
 
         assert count(door, "SELECT count() AS n FROM decisions") == events
