@@ -5,23 +5,20 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-import stamina
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, NotCoordinatorError
 from aiokafka.structs import OffsetAndMetadata
 
 from scoring.parking import ParkingHistory
 from scoring.poll import Poll
 from scoring.recent import RecentEvents
 from stream.connection import connection_of
+from stream.groups import committed_offsets
 from stream.publisher import Output, Publisher, TransactionalPublisher
 from stream.read_back import read_back
 from stream.settings import KafkaSettings, Settings
 from stream.topic_settings import keeps_transactions
 from stream.topics import parked_record_bytes
-
-_ASK_SECONDS = 10.0
 
 logger = structlog.get_logger(__name__)
 
@@ -206,7 +203,7 @@ class ExactlyOnce:
             number: OwnedPartition(
                 publisher,
                 self._group,
-                max(0, committed[number].offset),
+                committed[number].offset,
                 recent[number],
                 ParkingHistory.parse(committed[number].metadata or ""),
             )
@@ -242,23 +239,8 @@ class ExactlyOnce:
     async def _committed(self, partitions: Collection[int]) -> dict[int, OffsetAndMetadata]:
         # Asked anew: a consumer may answer by what it asked before the fencing.
         asked = {TopicPartition(self._kafka.applications, n): n for n in partitions}
-        found: dict[TopicPartition, OffsetAndMetadata] = {}
-        async with asyncio.timeout(_ASK_SECONDS), connection_of(self._kafka).admin() as admin:
-            # Until the group has a coordinator that may tell; `timeout` above ends it.
-            async for attempt in stamina.retry_context(
-                on=_passes, attempts=None, timeout=None, wait_max=1.0
-            ):
-                with attempt:
-                    found = await admin.list_consumer_group_offsets(
-                        self._group, partitions=list(asked)
-                    )
-                    if not found:  # so a coordinator answers that is none any more
-                        raise NotCoordinatorError
+        found = await committed_offsets(connection_of(self._kafka), self._group, asked)
         return {number: found[tp] for tp, number in asked.items()}
-
-
-def _passes(error: Exception) -> bool:
-    return isinstance(error, KafkaError) and error.retriable
 
 
 async def delivery_of(settings: Settings, group: str) -> AtLeastOnce | ExactlyOnce:

@@ -22,7 +22,7 @@ from stream.publisher import Publisher
 from stream.reading import status_of
 from stream.send import applicants_of
 from stream.simulate import Applicant, Sent, Simulator, send_at_rate
-from stream.summary import published, reconcile, summarise
+from stream.summary import decisions_of, reconciled, summarise
 from stream.supervisor import Command, console_script, stop_all, told_to_stop
 
 BAD_SHARE = 0.01
@@ -76,13 +76,14 @@ def run_demo(
         try:
             asyncio.run(_stream(console, story, running, report, seconds, rate, **breakages))
             console.print()  # the live view leaves its last line open where no terminal is
-            found = published(running.settings["scoring"].kafka)
-            result = reconcile(story.sent.events, found, running.door)
-            summarise(console, running.door, running.prepared, found.decisions, result)
+            settings = running.settings["scoring"]
+            decisions = decisions_of(settings.kafka)
+            result = reconciled(story.sent.events, settings, running.door)
+            summarise(console, running.door, running.prepared, decisions, result)
             _print_report(console, running, report)
         finally:
             stop_all([report])
-    _try_next(console, running, found.decisions[-1].decision_id)
+    _try_next(console, running, decisions[-1].decision_id)
     return 0 if result.good else 1
 
 

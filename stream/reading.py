@@ -2,7 +2,9 @@
 
 import asyncio
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import httpx
 import msgspec
@@ -29,23 +31,42 @@ class AnswerUnreadable(Exception):
     """An answer holds bytes that are no text; says what to ask for instead."""
 
 
-def ask(settings: Settings, sql: str) -> pa.Table:
+class Asked(Protocol):
+    """What answers queries: a store, or the door of the process that hosts one."""
+
+    def query(self, sql: str) -> pa.Table:
+        """Run a query; raises StoreUnavailable, StoreRefused."""
+        ...
+
+
+@contextmanager
+def asked(settings: Settings) -> Iterator[Asked]:
     """
-    Run a query, read-only.
+    Give what answers queries, read-only.
 
     An embedded store that a running process hosts is asked through that process's door; one that
     nobody hosts is opened here. Raises StoreUnavailable, StoreRefused.
     """
     if settings.store.url.startswith("chdb://"):
+        door = SqlDoor(settings.store.door)
         try:
-            return SqlDoor(settings.store.door).query(sql)
+            door.query("SELECT 1")
         except StoreNotHosted:
             pass
+        else:
+            yield door
+            return
     store = store_of(settings, read_only=True)
     try:
-        return store.query(sql)
+        yield store
     finally:
         store.close()
+
+
+def ask(settings: Settings, sql: str) -> pa.Table:
+    """Run a query on what `asked` gives."""
+    with asked(settings) as store:
+        return store.query(sql)
 
 
 def print_rows(rows: pa.Table, *, as_json: bool) -> None:

@@ -330,6 +330,9 @@ class Settings(BaseSettings):
     start_seconds: Annotated[float, Field(ge=0)] = Field(
         60.0, description="How long a worker waits at start for Kafka and ClickHouse."
     )
+    reconcile_minutes: Annotated[float, Field(ge=0, le=10_080)] = Field(
+        60.0, description="How often a sink reconciles its partitions; 0: never."
+    )
     log_json: bool | None = Field(
         None, description="Log as JSON lines; not set: where no terminal is."
     )

@@ -175,6 +175,7 @@ def _add_sink(
     for table, insert in inserts(ClickHouseSink(store)).items():
         agent = sink_agent(table, insert, metrics, facts.waiting)
         register(app, topics[table], f"write_{table}", agent)
+    _reconcile_regularly(app, settings, metrics)
     if not settings.store.url.startswith("chdb://"):
         return None  # a server has a door of its own, with users and rights
     reader = store_of(settings, read_only=True)
@@ -191,6 +192,27 @@ def _add_sink(
         return content
 
     return run_sql
+
+
+def _reconcile_regularly(app: faust.App, settings: Settings, metrics: Metrics) -> None:
+    from stream.reconcile.schedule import Schedule, in_a_process
+
+    if not settings.reconcile_minutes:
+        return
+
+    def partitions() -> set[int]:
+        try:
+            assigned = consumer_of(app).assignment()
+        except ConsumerNotStarted:
+            return set()
+        return {tp.partition for tp in assigned if tp.topic == settings.kafka.ledger}
+
+    run = in_a_process(settings)
+    schedule = Schedule(settings.reconcile_minutes, partitions, metrics, run)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def reconcile_regularly() -> None:
+        await schedule.keep_on()
 
 
 def _add_monitor(app: faust.App, settings: Settings, metrics: Metrics) -> None:

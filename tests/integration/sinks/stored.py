@@ -25,6 +25,7 @@ VIEWS = (
     "feature_age",
     "parked",
     "parked_by_cause",
+    "delivery_by_hour",
     "alarms",
 )
 
