@@ -88,6 +88,8 @@ class Metrics:
     swap_refused: Gauge
     sink_rows: Counter
     sink_retries: Counter
+    sink_waiting: Gauge
+    sink_unfit: Counter
     drift_alarms: Counter
 
     @classmethod
@@ -149,7 +151,9 @@ class Metrics:
             swaps=counter("swaps", "Other releases and tables, taken over or refused.", "result"),
             swap_refused=gauge("swap_refused", "1 while what lies there now is refused."),
             sink_rows=counter("sink_rows", "Rows that ClickHouse took.", "table"),
-            sink_retries=counter("sink_retries", "Inserts tried again.", "table"),
+            sink_retries=counter("sink_retries", "Inserts tried again.", "table", "cause"),
+            sink_waiting=gauge("sink_waiting", "1 while a table is waited for.", "table", "cause"),
+            sink_unfit=counter("sink_unfit", "What a table can never take.", "table"),
             drift_alarms=counter("drift_alarms", "Drift alarms raised.", "detector"),
         )
         for family, label, values in (

@@ -23,6 +23,9 @@ from stream.settings import KafkaSettings
 logger = structlog.get_logger(__name__)
 
 _SAVE_SECONDS = 2.0
+# Of polls that were counted since the state was last saved: reading all that was ever decided, it
+# would hold a hundred times as much.
+_MOST_UNSAVED_BYTES = 16 << 20
 
 
 def monitor_agent(
@@ -53,6 +56,9 @@ def monitor_agent(
                         alarms = await asyncio.to_thread(_watch_poll, state, poll.poll, new_monitor)
                     await _raise_alarms(publisher, kafka, poll.poll.partition, alarms, metrics)
                     state.unsaved.append(poll)
+                    state.unsaved_bytes += poll.poll.size()
+                    if state.unsaved_bytes > _MOST_UNSAVED_BYTES:
+                        await _save_and_finish(checkpoint, state)
             saving.cancel()
 
     return watch
@@ -64,6 +70,7 @@ class _State:
 
     monitor: DriftMonitor | None
     unsaved: list[PollInFlight] = field(default_factory=list)
+    unsaved_bytes: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -71,11 +78,16 @@ async def _save_regularly(checkpoint: Path, state: _State) -> None:
     while True:
         await asyncio.sleep(_SAVE_SECONDS)
         async with state.lock:
-            if state.unsaved and state.monitor is not None:
-                await asyncio.to_thread(_save, checkpoint, state.monitor)
-                for counted in state.unsaved:
-                    counted.finish()
-                state.unsaved.clear()
+            await _save_and_finish(checkpoint, state)
+
+
+async def _save_and_finish(checkpoint: Path, state: _State) -> None:
+    if state.unsaved and state.monitor is not None:
+        await asyncio.to_thread(_save, checkpoint, state.monitor)
+        for counted in state.unsaved:
+            counted.finish()
+        state.unsaved.clear()
+        state.unsaved_bytes = 0
 
 
 async def _raise_alarms(

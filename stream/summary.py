@@ -22,7 +22,8 @@ from stream.settings import KafkaSettings
 _INDENTED = (0, 0, 0, 2)
 
 _STORED = """
-SELECT count() AS rows, uniqExact(event_id) AS events, (SELECT count() FROM parked) AS parked
+SELECT count() AS rows, uniqExact(event_id) AS events, 
+    (SELECT count() FROM parked WHERE stage != 'sink') AS parked
 FROM decisions
 """
 
@@ -71,7 +72,11 @@ def published(kafka: KafkaSettings) -> Published:
     events = [parse(record.key, record.value, record.headers) for record in parked]
     return Published(
         [msgspec.json.decode(record.value, type=Decision) for record in decisions],
-        {(event.topic, event.partition, event.offset) for event in events},
+        {
+            (event.topic, event.partition, event.offset)
+            for event in events
+            if event.stage != "sink"  # parked after it was decided
+        },
     )
 
 

@@ -21,6 +21,7 @@ from stream.app import Role
 from stream.settings import KafkaSettings
 
 _ASK_SECONDS = 5.0
+_CREATE_SECONDS = 30.0
 _VARIABLE = "CREDITSTREAM_KAFKA__BOOTSTRAP_SERVERS"
 _LIMIT = "max.message.bytes"
 _SAID_OF_IT = 20_000
@@ -63,7 +64,7 @@ def outputs_of(kafka: KafkaSettings, role: Role) -> list[str]:
     """Give the topics that a role writes."""
     topics = {
         "scoring": [kafka.decisions, kafka.ledger, kafka.parked],
-        "sink": [],
+        "sink": [kafka.parked],
         "monitor": [kafka.alarms],
     }
     return topics[role]
@@ -110,14 +111,15 @@ async def check_partitions(kafka: KafkaSettings) -> None:
         raise PartitionsDiffer(msg)
 
 
-async def check_outputs(kafka: KafkaSettings) -> None:
-    """See that what scoring writes has a partition for each that it reads; KafkaUnavailable."""
+async def check_outputs(kafka: KafkaSettings, role: Role) -> None:
+    """See that what a role writes has a partition for each that it reads; KafkaUnavailable."""
     counts = await _partitions(kafka)
-    read = counts.get(kafka.applications, 0)
-    few = [topic for topic in outputs_of(kafka, "scoring") if counts.get(topic, read) < read]
+    topic = max(inputs_of(kafka, role), key=lambda name: counts.get(name, 0))
+    read = counts.get(topic, 0)
+    few = [name for name in outputs_of(kafka, role) if counts.get(name, read) < read]
     if few:
-        found = ", ".join(f"{topic} has {counts[topic]}" for topic in few)
-        msg = f"topic {kafka.applications} has {read} partitions, but {found}: give them as many"
+        found = ", ".join(f"{name} has {counts[name]}" for name in few)
+        msg = f"topic {topic} has {read} partitions, but {found}: give them as many"
         raise KafkaUnavailable(msg)
 
 
@@ -191,21 +193,23 @@ async def ensure_topics(
     Create the topics that are missing, each with its number of partitions; give their names.
 
     Does nothing for a topic that is there, nor at a broker that cannot create any: the mock,
-    where a topic appears when it is first used. Raises aiokafka's KafkaError.
+    where a topic appears when it is first used. Raises aiokafka's KafkaError, TimeoutError.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    await admin.start()
     try:
-        cluster = await admin.describe_cluster()
-        # aiokafka fails without a word where no broker is the controller: the mock names a 0.
-        if cluster["controller_id"] not in {broker["node_id"] for broker in cluster["brokers"]}:
-            return []
-        response = await admin.create_topics(
-            [
-                NewTopic(name, number, replication, topic_configs=dict(config or {}))
-                for name, number in partitions.items()
-            ]
-        )
+        async with asyncio.timeout(_CREATE_SECONDS):
+            await admin.start()
+            cluster = await admin.describe_cluster()
+            # aiokafka fails without a word where no broker is the controller: the mock names a 0.
+            brokers = {broker["node_id"] for broker in cluster["brokers"]}
+            if cluster["controller_id"] not in brokers:
+                return []
+            response = await admin.create_topics(
+                [
+                    NewTopic(name, number, replication, topic_configs=dict(config or {}))
+                    for name, number in partitions.items()
+                ]
+            )
     finally:
         await admin.close()
     created = []
