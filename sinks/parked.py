@@ -15,7 +15,7 @@ Stage = Literal["decode", "enrich", "score", "encode", "sink"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 SinkCode = Literal["damaged", "refused"]
-"""What was wrong at the stage `sink`: a record is none of its topic's, or a table takes no such row."""
+"""At the stage `sink`: the record is none of its topic's, or the table takes no such row."""
 
 _HEAD = 65_536
 _ORIGIN = re.compile(r"([^/]+)/([0-9]{1,10})/([0-9]{1,19})")
@@ -58,19 +58,24 @@ class Reason(Protocol):
     """Why the record at `position` of a poll is parked; a Rejection, or what a sink found."""
 
     @property
-    def position(self) -> int: ...
+    def position(self) -> int:
+        """Its place in the poll."""
 
     @property
-    def code(self) -> str: ...
+    def code(self) -> str:
+        """What was wrong, in a word."""
 
     @property
-    def path(self) -> str: ...
+    def path(self) -> str:
+        """The field; `$` is the whole document."""
 
     @property
-    def value(self) -> str: ...
+    def value(self) -> str:
+        """What stood there."""
 
     @property
-    def rule(self) -> str: ...
+    def rule(self) -> str:
+        """What it broke, in words."""
 
 
 @dataclass(frozen=True, slots=True)

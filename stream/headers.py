@@ -73,9 +73,9 @@ class ParkedHeaders(msgspec.Struct, rename=lambda name: PREFIX + name.replace("_
     What the headers of a parked event say of it, as text in UTF-8.
 
     Its key, its value and its own headers stand beside them as they came, but for headers of its
-    own that begin as these do. An event may stand here more than once: `stage` and `origin` name it.
-    At the stage `sink` it is a record that is none of its topic's, or a decision that a table of
-    ClickHouse does not take: its ledger row as a ledger message, with the application's origin.
+    own that begin as these do. An event may stand here more than once: its stage and origin name
+    it. At the stage `sink` it is a record that is none of its topic's, or a decision that a table
+    of ClickHouse does not take: its ledger row as a ledger message, with the application's origin.
     """
 
     stage: Annotated[Stage, Meta(description="Where it failed.")]

@@ -22,7 +22,7 @@ from stream.settings import KafkaSettings
 _INDENTED = (0, 0, 0, 2)
 
 _STORED = """
-SELECT count() AS rows, uniqExact(event_id) AS events, 
+SELECT count() AS rows, uniqExact(event_id) AS events,
     (SELECT count() FROM parked WHERE stage != 'sink') AS parked
 FROM decisions
 """
