@@ -74,6 +74,7 @@ class StoreAway(msgspec.Struct, frozen=True):
     rate: float
     phases: dict[str, Phase]
     behind_rows: int
+    first_rows_after_seconds: float
     caught_up_seconds: float
     caught_up_rows_per_second: float
     times_the_rate: float
@@ -187,7 +188,7 @@ async def measure(run: Run, server: ChdbServer, steady_s: float, away_s: float) 
     load_average = [round(one, 2) for one in os.getloadavg()]
     marks: list[float] = []
 
-    async def phases() -> tuple[int, float, int]:
+    async def phases() -> tuple[int, float, float, int]:
         await asyncio.sleep(WARM_UP_S)
         marks.append(time.monotonic())
         await asyncio.sleep(steady_s)
@@ -200,6 +201,7 @@ async def measure(run: Run, server: ChdbServer, steady_s: float, away_s: float) 
         behind = run.sent - taken_before
         await run.until(lambda: run.rows > taken_before)
         began, rows = time.monotonic(), run.rows
+        first = began - marks[-1]
         # A second's rows are always under way.
         await run.until(lambda: run.sent - run.rows <= run.rate)
         seconds = time.monotonic() - began
@@ -208,7 +210,7 @@ async def measure(run: Run, server: ChdbServer, steady_s: float, away_s: float) 
         await asyncio.sleep(steady_s)
         marks.append(time.monotonic())
         run.stop.set()
-        return behind, seconds, caught_up
+        return behind, first, seconds, caught_up
 
     async with Publisher(run.kafka.bootstrap_servers, client_id="bench") as publisher:
         async with asyncio.timeout(WARM_UP_S + 2 * steady_s + away_s + PATIENCE_S):
@@ -216,7 +218,7 @@ async def measure(run: Run, server: ChdbServer, steady_s: float, away_s: float) 
                 looking = group.create_task(run.look())
                 group.create_task(run.send(publisher))
                 reading = group.create_task(run.read())
-                behind, seconds, caught_up = await group.create_task(phases())
+                behind, first, seconds, caught_up = await group.create_task(phases())
                 await reading
                 await run.until(lambda: run.rows == run.sent)
                 looking.cancel()
@@ -231,6 +233,7 @@ async def measure(run: Run, server: ChdbServer, steady_s: float, away_s: float) 
         rate=run.rate,
         phases={name: run.phase(*marks[i : i + 2]) for i, name in enumerate(names)},
         behind_rows=behind,
+        first_rows_after_seconds=round(first, 2),
         caught_up_seconds=round(seconds, 2),
         caught_up_rows_per_second=round(caught_up / seconds, 1),
         times_the_rate=round(caught_up / seconds / run.rate, 2),

@@ -17,7 +17,7 @@ from stream.in_flight import PollInFlight
 from stream.lanes import in_lanes
 from stream.parking import Park
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20
 """Of records that are inserted together, and of those that wait; a larger poll goes alone."""
 
 # A poll is usually a few kB: a block of a second's decisions.
