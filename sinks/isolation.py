@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from sinks.blocks import Block
@@ -54,6 +55,8 @@ class Inserter:
         self._told = told
         self._first_pause_s = first_pause_s
         self._deadline_s = deadline_s
+        # A thread of its own, which no flood of queries keeps busy.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="insert")
 
     async def insert(self, block: Block) -> dict[int, StoreRefused]:
         """
@@ -92,7 +95,7 @@ class Inserter:
 
     async def _attempt(self, insert: Callable[[], T]) -> T:
         self._told.trying(self._deadline_s)
-        call = asyncio.ensure_future(asyncio.to_thread(insert))
+        call = asyncio.get_running_loop().run_in_executor(self._thread, insert)
         try:
             while not (await asyncio.wait({call}, timeout=self._deadline_s))[0]:
                 self._told.overdue(StoreUnavailable(f"no answer within {self._deadline_s} s"))

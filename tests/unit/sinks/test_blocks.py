@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoring.poll import Poll
@@ -29,6 +29,7 @@ def test_what_is_no_ledger_message_is_told_apart_and_nothing_else_is_lost() -> N
     assert all(one.rule for one in block.damaged)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 400), st.integers(0, 8))
 def test_a_damaged_message_of_any_kind_is_one_and_no_error(junk: bytes, at: int, bit: int) -> None:
     flipped = bytearray(encode(a_batch(2))[0])
@@ -72,6 +73,7 @@ def test_an_alarm_that_is_none_of_its_topic_is_told_apart(change: dict[str, obje
     assert [one.position for one in block.damaged] == [0, 2]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 8))
 def test_a_refused_decision_is_a_ledger_message_again_with_its_own_origin(row: int) -> None:
     batches = [

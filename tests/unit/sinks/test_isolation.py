@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sinks.blocks import Block
@@ -57,6 +57,7 @@ def inserter(table: Any, heard: Heard) -> Inserter:
     return Inserter(ClickHouseSink(table), heard, first_pause_s=0.001, deadline_s=30)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 400), st.sets(st.integers(0, 399), max_size=MOST_REFUSED))
 async def test_all_but_the_bad_rows_are_in_and_those_are_named(count: int, bad: set[int]) -> None:
     table, heard = Table(bad), Heard()
