@@ -24,10 +24,11 @@ def release_folder(path: Path, name: str | None = None) -> Path:
     """
     Find a release: the folder itself, or, in a folder of releases, the named or the only one.
 
+    The path may be a link; a release of another name is looked for beside what it points to.
     Raises ReleaseRefused where there is none, or several and no name.
     """
     if (path / MANIFEST).is_file():
-        return path if name in (None, path.name) else path.parent / str(name)
+        return path if name is None else path.resolve().with_name(name)
     if name is not None:
         return path / name
     found = sorted(entry.parent for entry in path.glob(f"[!.]*/{MANIFEST}"))

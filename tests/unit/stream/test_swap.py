@@ -11,7 +11,7 @@ from features.taiwan_default import DEFINITION
 from models.policies import policy_text
 from models.release import FORMAT, Manifest, ReleaseRefused, write_release
 from monitoring.metrics import PREFIX, Metrics
-from stream.composition import table_file
+from stream.composition import release_folder, table_file
 from stream.settings import Settings, SwapSettings
 from stream.swap import CurrentPipeline
 from tests.builders import a_model_text, a_release, raw_columns
@@ -275,3 +275,13 @@ def test_a_worker_without_anything_to_begin_with_does_not_start(
     gone = settings.model_copy(update={"release": tmp_path / "nowhere"})
     with pytest.raises(ReleaseRefused, match="nowhere"):
         CurrentPipeline(gone, Metrics.create())
+
+
+def test_a_release_is_found_by_its_name_through_a_link_to_it_or_to_another(tmp_path: Path) -> None:
+    first = a_release(tmp_path / "releases")
+    second = a_release(tmp_path / "releases", refer=0.2)
+    promote(tmp_path / "current", second)
+
+    for path in (first, second, tmp_path / "current", tmp_path / "releases"):
+        assert release_folder(path, first.name).resolve() == first
+        assert release_folder(path, second.name).resolve() == second
