@@ -1,5 +1,6 @@
 """ClickHouse: a server, or the engine in this process."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,8 @@ from sinks.query_guard import CANONICAL_SQL, FORBIDDEN_FUNCTIONS_SQL, QueryForbi
 from sinks.refusals import Cause, passing
 
 TIMEOUT_SECONDS = 10
+# For the engine in process the driver writes a file of its own.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ARROW_STREAM = "ArrowStream"
 _READER_SECONDS = 20
 LONGEST_SECONDS = 30
@@ -169,7 +172,8 @@ def _ask(call: Callable[[], Any], *, may_pass: bool = True) -> Any:
             raise StoreUnavailable(str(error)) from error
         raise StoreRefused(code, str(error)) from error
     except (exceptions.Error, OSError) as error:
-        raise StoreUnavailable(str(error)) from error
+        full = isinstance(error, OSError) and error.errno in _NO_SPACE
+        raise StoreUnavailable(str(error), "disk_full" if full else "away") from error
 
 
 def open_store(

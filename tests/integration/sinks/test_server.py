@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from sinks.migrations import migrate
@@ -237,6 +238,28 @@ async def test_what_an_operator_must_mend_comes_with_the_way_out(
 
     assert said in str(heard.causes[0])
     assert f"Code: {code}" in str(heard.causes[0])
+
+
+async def test_a_disk_that_takes_nothing_more_is_waited_for_and_no_row_is_lost(
+    chdb_server: ChdbServer, breakable: ClickHouse
+) -> None:
+    Inserts(breakable).insert_ledger(ledger(a_batch(3)))
+    process = psutil.Process(chdb_server.pid)
+    before = process.rlimit(psutil.RLIMIT_FSIZE)
+
+    class Mending(Heard):
+        def pausing(self, away: StoreUnavailable, pause_s: float) -> None:
+            super().pausing(away, pause_s)
+            if len(self.causes) == 3:
+                process.rlimit(psutil.RLIMIT_FSIZE, before)
+
+    heard = Mending()
+    process.rlimit(psutil.RLIMIT_FSIZE, (0, before[1]))
+    refused = await hurried(breakable, heard).insert(a_ledger_block(a_batch(300, first_offset=3)))
+
+    assert refused == {}
+    assert [away.cause for away in heard.causes] == ["disk_full"] * 3
+    assert stored(breakable, "decisions") == 303
 
 
 def test_an_overloaded_server_cannot_be_opened_now_but_is_not_refused(
