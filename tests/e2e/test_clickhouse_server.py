@@ -1,6 +1,7 @@
 """ClickHouse as a server that dies in mid stream: decisions go on, nothing is lost or twice."""
 
 import asyncio
+import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -93,6 +94,43 @@ def test_decisions_go_on_while_the_server_is_dead_and_all_are_there_once_in_the_
         assert count(store, "SELECT uniqExact(event_id) AS n FROM decisions") == EVENTS
         assert count(store, "SELECT count() AS n FROM parked") == 0
     assert [process.starts for process in processes] == [1, 1]
+
+
+@pytest.mark.real_broker
+@pytest.mark.timeout(450)
+def test_strangers_on_its_topics_and_a_row_that_is_refused_are_parked_and_all_else_is_in(
+    served: Settings, store: ClickHouse, prepared: Prepared
+) -> None:
+    kafka = served.kafka
+    records = applications(prepared, 1_000)
+    unwanted = json.loads(records[500].value or b"")["application_id"]
+    strangers = (kafka.ledger, kafka.parked, kafka.alarms)
+
+    async def send_strangers() -> None:
+        async with Publisher(kafka.bootstrap_servers, client_id="test") as publisher:
+            for topic in strangers:
+                junk = OutRecord(b"key", b"junk", [], 1_767_225_600_000)
+                await publisher.publish(topic, 1, [junk])
+
+    with installed(served, "scoring", "sink") as (scoring, sink):
+        processes = [scoring.process, sink.process]
+        wait_for(store, "SELECT count() + 1 AS n FROM decisions", 1, processes)
+        bad = f"ADD CONSTRAINT unwanted CHECK application_id != {unwanted}"
+        store.command(f"ALTER TABLE decision_ledger {bad}")
+        asyncio.run(send_strangers())
+        asyncio.run(send(kafka, records))
+        wait_for(store, DISTINCT, 999, processes)
+        wait_for(store, "SELECT count() AS n FROM parked", 4, processes)
+        ready = httpx.get(f"{sink.url}/readyz")
+
+    parked = store.query("SELECT stage, code, origin_topic AS topic FROM parked").to_pylist()
+    assert sorted((row["code"], row["topic"]) for row in parked) == sorted(
+        [("refused", kafka.applications), *(("damaged", topic) for topic in strangers)]
+    )
+    assert {row["stage"] for row in parked} == {"sink"}
+    assert count(store, "SELECT uniqExact(event_id) AS n FROM decisions") == 999
+    assert [process.starts for process in processes] == [1, 1]
+    assert ready.status_code == 200
 
 
 MESSAGES, ROWS, FEATURES = 750, 400, 250
