@@ -91,6 +91,7 @@ class Metrics:
     sink_waiting: Gauge
     sink_unfit: Counter
     drift_alarms: Counter
+    ledger_unread: Counter
 
     @classmethod
     def create(cls, registry: CollectorRegistry | None = None) -> "Metrics":
@@ -155,6 +156,7 @@ class Metrics:
             sink_waiting=gauge("sink_waiting", "1 while a table is waited for.", "table", "cause"),
             sink_unfit=counter("sink_unfit", "What a table can never take.", "table"),
             drift_alarms=counter("drift_alarms", "Drift alarms raised.", "detector"),
+            ledger_unread=counter("ledger_unread", "Records of the ledger that are none of it."),
         )
         for family, label, values in (
             (metrics.decisions, "outcome", OUTCOMES),

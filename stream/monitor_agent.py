@@ -14,7 +14,7 @@ from monitoring.alarm import Alarm
 from monitoring.drift import CheckpointDamaged, DriftMonitor
 from monitoring.metrics import Metrics
 from scoring.poll import Poll
-from sinks.ledger import LedgerBatch, decode
+from sinks.ledger import LedgerBatch, LedgerDamaged, decode
 from stream.app import Agent, Polls
 from stream.in_flight import PollInFlight
 from stream.publisher import OutRecord, Publisher
@@ -54,6 +54,8 @@ def monitor_agent(
                 async with state.lock:
                     with metrics.stage("watch"):
                         alarms = await asyncio.to_thread(_watch_poll, state, poll.poll, new_monitor)
+                    metrics.ledger_unread.inc(state.unread)
+                    state.unread = 0
                     await _raise_alarms(publisher, kafka, poll.poll.partition, alarms, metrics)
                     state.unsaved.append(poll)
                     state.unsaved_bytes += poll.poll.size()
@@ -66,9 +68,14 @@ def monitor_agent(
 
 @dataclass(slots=True)
 class _State:
-    """The monitor, and the polls that it has counted since it was last saved."""
+    """
+    The monitor, and the polls that it has counted since it was last saved.
+
+    `unread` counts messages of the poll under way that are no ledger's.
+    """
 
     monitor: DriftMonitor | None
+    unread: int = 0
     unsaved: list[PollInFlight] = field(default_factory=list)
     unsaved_bytes: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -111,7 +118,13 @@ def _watch_poll(
     for offset, value in zip(poll.offsets, poll.values, strict=True):
         if value is None:
             continue
-        batch = decode(value)
+        try:
+            batch = decode(value)
+        except LedgerDamaged as damaged:
+            # The sink parks it; nobody could ever watch it.
+            state.unread += 1
+            logger.warning("monitor.unread", offset=int(offset), cause=damaged.reason)
+            continue
         at = (batch.rows.column("decided_at")[-1].as_py(), poll.partition, int(offset))
         if state.monitor is None or state.monitor.succeeded_by(batch.release, *at):
             before = {} if state.monitor is None else state.monitor.next_offsets
