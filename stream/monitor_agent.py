@@ -91,10 +91,10 @@ async def _save_regularly(checkpoint: Path, state: _State) -> None:
 async def _save_and_finish(checkpoint: Path, state: _State) -> None:
     if state.unsaved and state.monitor is not None:
         await asyncio.to_thread(_save, checkpoint, state.monitor)
-        for counted in state.unsaved:
-            counted.finish()
-        state.unsaved.clear()
-        state.unsaved_bytes = 0
+    for counted in state.unsaved:
+        counted.finish()
+    state.unsaved.clear()
+    state.unsaved_bytes = 0
 
 
 async def _raise_alarms(

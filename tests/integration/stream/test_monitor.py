@@ -50,3 +50,24 @@ async def test_polls_that_are_counted_are_held_up_to_a_size_however_fast_they_co
 
     assert len(message) * 60 > 25 << 20
     assert most < MOST_BYTES
+
+
+async def test_polls_of_nothing_but_strangers_are_finished_too(
+    mock_broker: str, tmp_path: Path
+) -> None:
+    finished = asyncio.Event()
+
+    async def polls() -> AsyncIterator[PollInFlight]:
+        poll = Poll("ledger", 0, [0], [0], [None], [b"junk"], [[]])
+        yield PollInFlight(poll, lambda _: finished.set())
+        await asyncio.Event().wait()
+
+    agent = monitor_agent(
+        kafka_at(mock_broker), tmp_path / "checkpoint", new_monitor, Metrics.create()
+    )
+    watching = asyncio.ensure_future(agent(polls()))
+    async with asyncio.timeout(30):
+        await finished.wait()
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
