@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sinks.door import SqlDoor
+from sinks.refusals import _MENDED, _PASSING, CAUSES
 from sinks.store import Store, StoreRefused, StoreUnavailable, open_store
 from tests.integration.sinks.stored import Inserts, everything, ledger, parked, rows
 from tests.unit.sinks.decisions import MINUTE_US, START_US, a_batch
@@ -114,6 +115,15 @@ def test_a_table_of_other_columns_is_a_refusal_that_stops(store: Store) -> None:
         Inserts(store).insert_ledger(ledger(a_batch(1)))
 
     assert refused.value.code == 16
+
+
+def test_every_error_that_is_named_is_one_of_the_engines_and_has_one_cause(store: Store) -> None:
+    codes = [code for of_cause in (*_PASSING.values(), *_MENDED.values()) for code in of_cause]
+
+    named = f"SELECT arrayJoin({codes}) AS code, errorCodeToName(code) AS name"
+    assert [row["code"] for row in rows(store, named) if not row["name"]] == []
+    assert len(set(codes)) == len(codes)
+    assert {*_PASSING, *_MENDED} == set(CAUSES)
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:

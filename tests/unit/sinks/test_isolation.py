@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from sinks.blocks import Block
 from sinks.clickhouse import ClickHouseSink
 from sinks.isolation import MOST_REFUSED, Inserter
-from sinks.refusals import CAUSES, Cause
 from sinks.store import StoreRefused, StoreUnavailable
 from tests.integration.sinks.stored import Heard
 
@@ -204,10 +203,3 @@ async def test_an_answer_that_takes_long_is_told_of_and_not_asked_for_twice() ->
     assert await patient.until_accepted(insert, "numbers") == 1
     assert calls == 1
     assert [str(away) for away in heard.overdue_for] == ["no answer within 0.02 s"] * 3
-
-
-def test_every_cause_is_one_that_is_counted() -> None:
-    away: Cause = "away"
-
-    assert StoreUnavailable("x").cause == away
-    assert away in CAUSES
