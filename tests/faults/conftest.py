@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Protocol
@@ -62,13 +63,13 @@ def _installation(
 
 
 @pytest.fixture
-def installation(kafka_jars: None, request: pytest.FixtureRequest) -> Iterator[Installation]:  # noqa: ARG001 - it skips
+def installation(kafka_jars: None, request: pytest.FixtureRequest) -> Installation:  # noqa: ARG001 - it skips
     """The installation, whole and under load."""
     found: Installation = request.getfixturevalue("_installation")
     found.mend()
     found.load.flow()
-    yield found
-    found.mend()
+    found.await_all_partitions_after(time.time())
+    return found
 
 
 @pytest.fixture
