@@ -9,6 +9,7 @@ from typing import Literal, Protocol, get_args
 
 import pyarrow as pa
 
+from scoring.envelope import REDRIVEN, REDRIVEN_OF, redriven_of
 from scoring.poll import Headers, Poll
 
 Stage = Literal["decode", "enrich", "score", "encode", "sink"]
@@ -87,6 +88,8 @@ class ParkedEvent:
     characters) that broke `rule`; `topic`, `partition` and `offset` say where it stood;
     `parked_at` is aware and in UTC; `produced_at_ms` is the event's Kafka timestamp. An event above
     the size that the topic takes is parked by its head; `cut` then gives its own and its sha256.
+    `redriven` is how often it had been parked and driven again before, the last time from
+    `redriven_of`, its topic/partition/offset on the parked topic; 0 and empty: never.
     """
 
     key: bytes | None
@@ -104,6 +107,8 @@ class ParkedEvent:
     produced_at_ms: int
     release: str
     cut: str = ""
+    redriven: int = 0
+    redriven_of: str = ""
 
     @classmethod
     def of(
@@ -123,6 +128,7 @@ class ParkedEvent:
         """
         at = reason.position
         key, value = poll.keys[at], poll.values[at]
+        before = redriven_of(poll.headers[at])
         headers = tuple((n, v) for n, v in poll.headers[at] if not n.startswith(PREFIX))
         cut = ""
         size = len(key or b"") + len(value or b"")
@@ -148,6 +154,8 @@ class ParkedEvent:
             parked_at=parked_at,
             produced_at_ms=int(poll.produced_at_ms[at]),
             release=release,
+            redriven=before.times if before else 0,
+            redriven_of=before.place if before else "",
         )
 
     def record_headers(self) -> list[tuple[str, bytes | None]]:
@@ -168,12 +176,16 @@ class ParkedEvent:
         kept = [(name, value) for name, value in self.headers if not name.startswith(PREFIX)]
         # A path or value may carry what UTF-8 has no bytes for (a lone surrogate).
         ours = [(PREFIX + name, text.encode(errors="replace")) for name, text in own.items()]
+        if self.redriven:
+            ours.append((REDRIVEN, str(self.redriven).encode()))
+            ours.append((REDRIVEN_OF, self.redriven_of.encode()))
         return [*kept, *ours]
 
 
 def parse(key: bytes | None, value: bytes | None, headers: Headers) -> ParkedEvent:
     """Read a record of the parked topic; raise ParkedDamaged where a header is missing or bad."""
     own = {name: text or b"" for name, text in headers if name.startswith(PREFIX)}
+    before = redriven_of(headers)
     topic, partition, offset = _origin(_text(own, "origin"))
     stage = _text(own, "stage")
     if stage not in STAGES:
@@ -203,6 +215,8 @@ def parse(key: bytes | None, value: bytes | None, headers: Headers) -> ParkedEve
         produced_at_ms=produced_at_ms,
         release=_text(own, "release"),
         cut=_text(own, "cut") if PREFIX + "cut" in own else "",
+        redriven=before.times if before else 0,
+        redriven_of=before.place if before else "",
     )
 
 

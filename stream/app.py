@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Literal
 
 import faust
+from faust.exceptions import ConsumerNotStarted
 from mode.supervisors import CrashingSupervisor
 
 from stream.in_flight import PollInFlight
@@ -73,8 +74,14 @@ def register(app: faust.App, topic: str, name: str, agent: Agent) -> None:
 
 
 def consumer_of(app: faust.App) -> PollConsumer:
-    """Give the app's consumer."""
-    consumer = app.consumer
+    """
+    Give the app's consumer; raises ConsumerNotStarted while there is none.
+
+    Asked for itself, Faust would make one, on the loop of whichever thread asks.
+    """
+    consumer = app._consumer  # noqa: SLF001
+    if consumer is None:
+        raise ConsumerNotStarted
     assert isinstance(consumer, PollConsumer)
     return consumer
 

@@ -12,6 +12,7 @@ from features.snapshot import SnapshotRefused, load_snapshot
 from features.table import FeatureTable
 from models.release import MANIFEST, ReleaseRefused, load_release
 from scoring.decode import EventLimits
+from scoring.parking import ParkingLimit
 from scoring.pipeline import Pipeline
 from stream.settings import Settings
 
@@ -80,6 +81,11 @@ def build_pipeline(settings: Settings) -> Pipeline:
         ),
         explain=settings.reasons == "stream",
     )
+
+
+def parking_limit(settings: Settings) -> ParkingLimit:
+    """Make the limit of what may be parked."""
+    return ParkingLimit(**settings.parking.model_dump())
 
 
 def _table(settings: Settings, schema: FeatureSchema) -> FeatureTable:

@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, NotCoordinatorError
 from aiokafka.structs import OffsetAndMetadata
 
+from scoring.parking import ParkingHistory
 from scoring.poll import Poll
 from scoring.recent import RecentEvents
 from stream.publisher import Output, Publisher, TransactionalPublisher
@@ -45,16 +46,24 @@ class Lease(Protocol):
     """
     One partition of the input in the hands of one owner, until the next `take_over`.
 
-    `recent` are the events that were decided lately; None where nobody knows.
+    `recent` are the events that were decided lately; None where nobody knows. `parking` is what
+    became of the latest events; None where it is to be read back first.
     """
 
     recent: RecentEvents | None
+    parking: ParkingHistory | None
 
     def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
         """Give what of a poll was not delivered before; `end_offset` is its partition's end."""
 
-    async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
-        """Return once all output of a poll is out; raises, and then the process ends."""
+    async def deliver(
+        self, poll: Poll, outputs: Sequence[Output], parking: ParkingHistory | None = None
+    ) -> None:
+        """
+        Return once all output of a poll is out; raises, and then the process ends.
+
+        `parking` is the history with this poll, where the poll makes it another.
+        """
 
 
 class Delivery(Protocol):
@@ -71,6 +80,26 @@ class Delivery(Protocol):
         """Give a partition's present lease, for one poll from beginning to end; None: another's."""
 
 
+@dataclass(slots=True)
+class SharedPartition:
+    """A partition of the input that others may write for, too; what they did, nobody knows."""
+
+    publisher: Publisher
+    recent: RecentEvents | None = None
+    parking: ParkingHistory | None = None
+
+    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:  # noqa: ARG002
+        """Give the poll: what was delivered of it before, nobody knows."""
+        return poll
+
+    async def deliver(
+        self, poll: Poll, outputs: Sequence[Output], parking: ParkingHistory | None = None
+    ) -> None:
+        """Write the output; raises an ExceptionGroup of what `Publisher.publish` does."""
+        await self.publisher.publish_all(poll.partition, outputs)
+        self.parking = parking or self.parking
+
+
 class AtLeastOnce:
     """
     Output first, acknowledged by all in-sync replicas; the offset is Faust's to commit later.
@@ -79,7 +108,6 @@ class AtLeastOnce:
     """
 
     way = "at_least_once"
-    recent: RecentEvents | None = None
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._publisher = Publisher(
@@ -87,6 +115,7 @@ class AtLeastOnce:
             client_id="creditstream-scoring",
             largest=parked_record_bytes(kafka),
         )
+        self._partitions: dict[int, SharedPartition] = {}
 
     async def __aenter__(self) -> Self:
         await self._publisher.__aenter__()
@@ -98,17 +127,9 @@ class AtLeastOnce:
     async def take_over(self, partitions: Collection[int]) -> None:
         """Do nothing: whoever has a partition may write."""
 
-    def lease(self, partition: int) -> Self:  # noqa: ARG002
-        """Give this: it knows nothing of partitions."""
-        return self
-
-    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:  # noqa: ARG002
-        """Give the poll: what was delivered of it before, nobody knows."""
-        return poll
-
-    async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
-        """Write the output; raises an ExceptionGroup of what `Publisher.publish` does."""
-        await self._publisher.publish_all(poll.partition, outputs)
+    def lease(self, partition: int) -> SharedPartition:
+        """Give the partition, whoever may have it too."""
+        return self._partitions.setdefault(partition, SharedPartition(self._publisher))
 
 
 @dataclass(slots=True)
@@ -117,13 +138,15 @@ class OwnedPartition:
     A partition of the input, and who alone writes what it leads to.
 
     Records below `next_offset` are never delivered again, whatever a consumer may still hand over.
-    A later owner, also in this process, makes `deliver` raise.
+    A later owner, also in this process, makes `deliver` raise. What became of the events goes with
+    the offset: as its metadata, so that a new owner counts on.
     """
 
     publisher: TransactionalPublisher
     group: str
     next_offset: int
     recent: RecentEvents | None
+    parking: ParkingHistory | None
 
     def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
         """Give the records of a poll from the next offset on; raises LogTruncated."""
@@ -131,12 +154,16 @@ class OwnedPartition:
             raise LogTruncated(poll, end_offset, self.next_offset)
         return poll.since(self.next_offset)
 
-    async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
+    async def deliver(
+        self, poll: Poll, outputs: Sequence[Output], parking: ParkingHistory | None = None
+    ) -> None:
         """Write output and offset, all or nothing; raises as `TransactionalPublisher.commit`."""
+        parking = parking or self.parking
         next_offset = int(poll.offsets[-1]) + 1
-        offsets = {TopicPartition(poll.topic, poll.partition): next_offset}
+        tp = TopicPartition(poll.topic, poll.partition)
+        offsets = {tp: OffsetAndMetadata(next_offset, parking.text() if parking else "")}
         await self.publisher.commit(poll.partition, outputs, offsets, self.group)
-        self.next_offset = next_offset
+        self.next_offset, self.parking = next_offset, parking
 
 
 class ExactlyOnce:
@@ -175,10 +202,17 @@ class ExactlyOnce:
         committed = await self._committed(publishers)
         recent = await read_back(self._kafka, publishers)
         self._owned = {
-            number: OwnedPartition(publisher, self._group, committed[number], recent[number])
+            number: OwnedPartition(
+                publisher,
+                self._group,
+                max(0, committed[number].offset),
+                recent[number],
+                ParkingHistory.parse(committed[number].metadata or ""),
+            )
             for number, publisher in publishers.items()
         }
-        logger.info("delivery.taken_over", offsets=committed)
+        offsets = {number: owned.next_offset for number, owned in self._owned.items()}
+        logger.info("delivery.taken_over", offsets=offsets)
 
     def lease(self, partition: int) -> OwnedPartition | None:
         """Give the partition as it is owned since the last `take_over`; None where it is not."""
@@ -204,7 +238,7 @@ class ExactlyOnce:
             largest=parked_record_bytes(self._kafka),
         )
 
-    async def _committed(self, partitions: Collection[int]) -> dict[int, int]:
+    async def _committed(self, partitions: Collection[int]) -> dict[int, OffsetAndMetadata]:
         # Asked anew: a consumer may answer by what it asked before the fencing.
         asked = {TopicPartition(self._kafka.applications, n): n for n in partitions}
         admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka.bootstrap_servers)
@@ -224,7 +258,7 @@ class ExactlyOnce:
                             raise NotCoordinatorError
         finally:
             await admin.close()
-        return {number: max(0, found[tp].offset) for tp, number in asked.items()}
+        return {number: found[tp] for tp, number in asked.items()}
 
 
 def _passes(error: Exception) -> bool:

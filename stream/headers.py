@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from scoring.decode import Code
-from scoring.envelope import LONGEST_SOURCE
+from scoring.envelope import LONGEST_SOURCE, REDRIVEN, REDRIVEN_OF
 from sinks.parked import PREFIX, SinkCode, Stage
 from stream.codec import APPLICATION_TYPE, DECISION_TYPE, EVENT_DIGEST
 
@@ -16,8 +16,28 @@ _JSON = "application/json"
 _ContentType = Annotated[str, Meta(extra_json_schema={"const": _JSON})]
 
 
-class ApplicationHeaders(msgspec.Struct, rename={"content_type": "content-type"}):
-    """CloudEvents in binary mode; only `ce_source` and `traceparent` are read."""
+_Times = Annotated[
+    str, Meta(pattern="^[1-9][0-9]{0,8}$", description="How often it was parked and driven again.")
+]
+_ParkedAt = Annotated[
+    str,
+    Meta(
+        pattern="^[^/]+/[0-9]+/[0-9]+$",
+        description="Where it was driven from: topic/partition/offset on the topic of parked "
+        "events.",
+    ),
+]
+
+
+class ApplicationHeaders(
+    msgspec.Struct,
+    rename={"content_type": "content-type", "redriven": REDRIVEN, "redriven_of": REDRIVEN_OF},
+):
+    """
+    CloudEvents in binary mode; only `ce_source` and `traceparent` are read.
+
+    Headers that begin `creditstream-` are ours: `creditstream parked send` writes those below.
+    """
 
     ce_source: (
         Annotated[
@@ -40,6 +60,8 @@ class ApplicationHeaders(msgspec.Struct, rename={"content_type": "content-type"}
     ce_type: Annotated[str, Meta(examples=[APPLICATION_TYPE])] | UnsetType = UNSET
     ce_time: Annotated[str, Meta(description="As `submitted_at`.")] | UnsetType = UNSET
     content_type: Annotated[str, Meta(examples=[_JSON])] | UnsetType = UNSET
+    redriven: _Times | UnsetType = UNSET
+    redriven_of: _ParkedAt | UnsetType = UNSET
 
 
 class DecisionHeaders(
@@ -98,6 +120,8 @@ class ParkedHeaders(msgspec.Struct, rename=lambda name: PREFIX + name.replace("_
         Annotated[str, Meta(description="The size and sha256 of an event too large to park whole.")]
         | UnsetType
     ) = UNSET
+    redriven: _Times | UnsetType = UNSET
+    redriven_of: _ParkedAt | UnsetType = UNSET
 
 
 class AlarmHeaders(msgspec.Struct, rename={"content_type": "content-type"}):

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.producer import sender as aiokafka_sender
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
+from aiokafka.structs import OffsetAndMetadata
 
 from scoring.poll import Headers
 from stream.pinned import replace
@@ -188,7 +189,7 @@ class TransactionalPublisher(Publisher):
         self,
         partition: int,
         outputs: Sequence[Output],
-        next_offset: Mapping[TopicPartition, int],
+        next_offset: Mapping[TopicPartition, OffsetAndMetadata],
         group: str,
     ) -> None:
         """

@@ -156,6 +156,23 @@ class EventSettings(_Section):
     )
 
 
+class ParkingSettings(_Section):
+    """How much may be parked before a scoring worker ends instead: see docs/operating.md."""
+
+    longest_run: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        500, description="Events of a partition parked one after the other, at most; 0: no limit."
+    )
+    largest_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="Share of a partition's last events parked, at most; 1: no limit."
+    )
+    window: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        1_000, description="How many last events that share is of."
+    )
+    counts: Literal["release", "all"] = Field(
+        "release", description="Count what another release might have decided, or all parked."
+    )
+
+
 class MonitorSettings(_Section):
     """Where the drift monitor and the reports keep their files."""
 
@@ -214,6 +231,7 @@ class Settings(BaseSettings):
     status: StatusSettings = StatusSettings()
     swap: SwapSettings = SwapSettings()
     events: EventSettings = EventSettings()
+    parking: ParkingSettings = ParkingSettings()
     monitor: MonitorSettings = MonitorSettings()
 
 

@@ -1,7 +1,7 @@
 """One worker process: a role's agents on their app, with metrics, status service and watchdog."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import structlog
 from faust.exceptions import ConsumerNotStarted
+from faust.types import TP
 
 from monitoring.metrics import Metrics
 from monitoring.status import (
@@ -54,13 +55,17 @@ class Facts:
 
 
 class Worker(faust.Worker):
-    """Faust's worker, which tells the watchdog when it is asked to stop."""
+    """Faust's worker, which tells the watchdog when it is asked to stop, or stops of an error."""
 
     watchdog: Watchdog
 
     def _schedule_shutdown(self, signal: Any) -> None:
         self.watchdog.stopping()
         super()._schedule_shutdown(signal)
+
+    def on_worker_shutdown(self) -> None:
+        """Be about to stop, for whatever reason."""
+        self.watchdog.stopping()
 
 
 def run_worker(settings: Settings, role: Role) -> None:
@@ -85,9 +90,7 @@ def run_worker(settings: Settings, role: Role) -> None:
     else:
         _add_monitor(app, settings, metrics)
     watchdog = Watchdog(
-        lambda: sum(consumer_of(app).lag().values()),
-        lambda: consumer_of(app).last_progress,
-        settings.stall_seconds,
+        lambda: sum(_lag(app).values()), lambda: _last_progress(app), settings.stall_seconds
     )
     _add_status(app, settings, role, metrics, facts, watchdog, run_sql)
     worker = Worker(app, redirect_stdouts=False, quiet=True, override_logging=False)
@@ -100,6 +103,20 @@ def run_worker(settings: Settings, role: Role) -> None:
     worker.execute_from_commandline()
 
 
+def _lag(app: faust.App) -> Mapping[TP, int]:
+    try:
+        return consumer_of(app).lag()
+    except ConsumerNotStarted:
+        return {}
+
+
+def _last_progress(app: faust.App) -> float:
+    try:
+        return consumer_of(app).last_progress
+    except ConsumerNotStarted:
+        return 0.0
+
+
 async def _check_kafka(kafka: KafkaSettings, role: Role) -> None:
     await check_topics(kafka, inputs_of(kafka, role) + outputs_of(kafka, role))
     await check_outputs(kafka, role)
@@ -108,6 +125,7 @@ async def _check_kafka(kafka: KafkaSettings, role: Role) -> None:
 
 
 def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Facts) -> None:
+    from stream.composition import parking_limit
     from stream.delivery import ExactlyOnce, delivery_of
     from stream.scoring_agent import scoring_agent
     from stream.swap import CurrentPipeline
@@ -118,7 +136,8 @@ def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Fa
     if isinstance(delivery, ExactlyOnce):
         transport_of(app).owner = delivery
     current = facts.current = CurrentPipeline(settings, metrics)
-    agent = scoring_agent(kafka, delivery, current, metrics)
+    limit = parking_limit(settings)
+    agent = scoring_agent(kafka, delivery, current, metrics, limit=limit)
     register(app, kafka.applications, "score", agent)
 
     @app.timer(settings.swap_seconds)  # type: ignore[untyped-decorator]
@@ -212,7 +231,7 @@ def _add_status(
 
     @app.timer(1.0)  # type: ignore[untyped-decorator]
     async def measure_lag() -> None:
-        for tp, lag in consumer_of(app).lag().items():
+        for tp, lag in _lag(app).items():
             metrics.consumer_lag.labels(topic=tp.topic, partition=str(tp.partition)).set(lag)
 
     if not settings.status.port:
@@ -235,14 +254,13 @@ def _add_status(
 def _status(
     app: faust.App, role: Role, metrics: Metrics, facts: Facts, watchdog: Watchdog
 ) -> Status:
-    consumer = consumer_of(app)
     not_ready = []
+    lag = _lag(app)
     try:
-        assigned = consumer.assignment()
-        lag = consumer.lag()
+        assigned = consumer_of(app).assignment()
     except ConsumerNotStarted as error:
-        assigned, lag = set(), {}
-        not_ready.append(NotReady(check="kafka", detail=str(error)))
+        assigned = set()
+        not_ready.append(NotReady(check="kafka", detail=str(error) or "no consumer yet"))
     if not assigned and not not_ready:
         not_ready.append(NotReady(check="kafka", detail="no partition is assigned yet"))
     not_ready += [

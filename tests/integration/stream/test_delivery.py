@@ -6,6 +6,7 @@ import uuid
 import pytest
 from aiokafka.errors import ProducerFenced
 
+from scoring.parking import ParkingHistory
 from scoring.poll import Poll
 from stream.codec import decision_records
 from stream.delivery import (
@@ -57,6 +58,33 @@ async def test_a_broker_with_transactions_gets_exactly_once_unless_told_otherwis
     assert isinstance(await delivery_of(read_settings(kafka), "group"), ExactlyOnce)
     told = read_settings(kafka | {"delivery": "at_least_once"})
     assert isinstance(await delivery_of(told, "group"), AtLeastOnce)
+
+
+async def test_at_least_once_a_partitions_history_lives_as_long_as_its_worker(
+    mock_broker: str,
+) -> None:
+    kafka, history = kafka_at(mock_broker), ParkingHistory("r", 3)
+    async with AtLeastOnce(kafka) as delivery:
+        await delivery.lease(0).deliver(a_poll(kafka, 0, 1), output(kafka, b"1"), history)
+        await delivery.lease(0).deliver(a_poll(kafka, 1, 1), output(kafka, b"2"))
+
+        assert delivery.lease(0).parking == history
+        assert delivery.lease(1).parking is None  # to be read back
+
+
+@pytest.mark.real_broker
+async def test_what_became_of_a_partitions_events_goes_with_its_offset_to_the_next_owner(
+    real_broker: str,
+) -> None:
+    kafka, group, history = kafka_at(real_broker), uuid.uuid4().hex, ParkingHistory("r", 3)
+    await create_topics(kafka)
+    async with ExactlyOnce(kafka, group) as old, ExactlyOnce(kafka, group) as new:
+        await old.take_over([0])
+        await held(old).deliver(a_poll(kafka, 0, 5), output(kafka, b"first"), history)
+        await new.take_over([0, 1])
+
+        assert (held(new).next_offset, held(new).parking) == (5, history)
+        assert (held(new, 1).next_offset, held(new, 1).parking) == (0, ParkingHistory())
 
 
 @pytest.mark.real_broker
