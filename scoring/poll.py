@@ -23,6 +23,12 @@ class Poll:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def size(self) -> int:
+        """Give the bytes of keys, values and headers."""
+        records = sum(len(one) for column in (self.keys, self.values) for one in column if one)
+        headers = (header for of_record in self.headers for header in of_record)
+        return records + sum(len(name) + len(text or b"") for name, text in headers)
+
     def since(self, offset: int) -> "Poll":
         """Give the records from an offset on."""
         at = bisect_left(self.offsets, offset)

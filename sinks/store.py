@@ -1,5 +1,6 @@
 """ClickHouse: a server, or the engine in this process."""
 
+import errno
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,15 +13,12 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from sinks.query_guard import CANONICAL_SQL, FORBIDDEN_FUNCTIONS_SQL, QueryForbidden, QueryGuard
+from sinks.refusals import Cause, passing
 
 TIMEOUT_SECONDS = 10
+# For the engine in process the driver writes a file of its own.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ARROW_STREAM = "ArrowStream"
-# Errors that pass by themselves (names in ClickHouse's ErrorCodes.cpp): memory, time, network,
-# too many parts or queries, no space, no replica, a quota used up, a server on its way down.
-_TRANSIENT = frozenset(
-    {3, 75, 107, 159, 164, 198, 201, 202, 203, 209, 210, 236, 241, 242, 243, 252, 285, 319, 394}
-    | {425, 439, 999}
-)
 _READER_SECONDS = 20
 LONGEST_SECONDS = 30
 # The limits must be sent before `readonly`, which forbids any further change. A result above the
@@ -35,7 +33,11 @@ READ_ONLY = {
 
 
 class StoreUnavailable(Exception):
-    """ClickHouse is away or overloaded: back off and try again."""
+    """ClickHouse is away or overloaded, by its `cause`: back off and try again."""
+
+    def __init__(self, message: str, cause: Cause = "away") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class StoreRefused(Exception):
@@ -97,17 +99,17 @@ class Handle:
         self._lock = Lock()
         self._failed = False
 
-    def ask(self, call: Callable[[Any], Any], *, transient: frozenset[int] = _TRANSIENT) -> Any:
+    def ask(self, call: Callable[[Any], Any], *, may_pass: bool = True) -> Any:
         """Do something with the client; raises StoreUnavailable, StoreRefused."""
         if self._reopen is None:
-            return _ask(partial(call, self.client), transient=transient)
+            return _ask(partial(call, self.client), may_pass=may_pass)
         with self._lock:
             if self._failed:
                 # Opened before the other is closed: the engine stays while it has one handle.
                 failed, self.client = self.client, self._reopen()
                 failed.close()
             self._failed = True  # until it has answered
-            answer = _ask(partial(call, self.client), transient=transient)
+            answer = _ask(partial(call, self.client), may_pass=may_pass)
             self._failed = False
             return answer
 
@@ -116,14 +118,14 @@ class Handle:
         sql: str,
         parameters: dict[str, str] | None = None,
         *,
-        transient: frozenset[int] = _TRANSIENT,
+        may_pass: bool = True,
     ) -> pa.Table:
         """Run a query and read its result as Arrow."""
 
         def call(client: Any) -> Any:
             return client.raw_query(sql, parameters=parameters, fmt=_ARROW_STREAM)
 
-        content = self.ask(call, transient=transient)
+        content = self.ask(call, may_pass=may_pass)
         return pa.ipc.open_stream(content).read_all() if content else pa.table({})
 
 
@@ -149,7 +151,7 @@ class ClickHouse:
         except QueryForbidden as forbidden:
             raise StoreRefused(0, str(forbidden)) from None
         # Where a reader's query meets a limit, or would write, asking again changes nothing.
-        return self.handle.read(canonical, transient=frozenset())
+        return self.handle.read(canonical, may_pass=False)
 
     def command(self, sql: str) -> None:
         """Run a statement."""
@@ -157,7 +159,12 @@ class ClickHouse:
 
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         """Insert an Arrow table in one block."""
-        settings = {"async_insert": 0, "insert_deduplication_token": token}
+        # A block after an outage may hold more months, each a partition, than the engine's 100.
+        settings = {
+            "async_insert": 0,
+            "insert_deduplication_token": token,
+            "max_partitions_per_insert_block": 0,
+        }
         # An insert whose reply is lost took effect and comes again: hence the token. (The driver
         # itself sends none again: an Arrow body is nothing that it can replay.)
         self.handle.ask(lambda client: client.insert_arrow(table, rows, settings=settings))
@@ -167,20 +174,24 @@ class ClickHouse:
         self.handle.client.close()
 
 
-def _ask(call: Callable[[], Any], *, transient: frozenset[int] = _TRANSIENT) -> Any:
+def _ask(call: Callable[[], Any], *, may_pass: bool = True) -> Any:
     from clickhouse_connect.driver import exceptions
 
     try:
         return call()
     except exceptions.DatabaseError as error:
         code = getattr(error, "code", None) or 0
+        cause = passing(code, str(error)) if may_pass else None
+        if cause is not None:
+            raise StoreUnavailable(str(error), cause) from error
         # Without a code it was the connection, not the engine, that said no.
         away = code == 0 and "Code: " not in str(error)
-        if code in transient or (away and not isinstance(error, exceptions.ProgrammingError)):
+        if away and not isinstance(error, exceptions.ProgrammingError):
             raise StoreUnavailable(str(error)) from error
         raise StoreRefused(code, str(error)) from error
     except (exceptions.Error, OSError) as error:
-        raise StoreUnavailable(str(error)) from error
+        full = isinstance(error, OSError) and error.errno in _NO_SPACE
+        raise StoreUnavailable(str(error), "disk_full" if full else "away") from error
 
 
 def open_store(
@@ -251,7 +262,8 @@ def _connect(url: str, user: str, password: str, certificates: Certificates) -> 
         if url.startswith("chdb://"):
             msg += "; one process at a time may have it open: the sink's, while that runs"
         code = getattr(error, "code", None) or 0
-        if code and code not in _TRANSIENT:
+        cause = passing(code, msg)
+        if code and cause is None:
             raise StoreRefused(code, msg) from error
         if refused := _tls_refusal(error):
             msg = f"cannot open the store {url}: {refused}"
@@ -259,7 +271,7 @@ def _connect(url: str, user: str, password: str, certificates: Certificates) -> 
         if any(isinstance(one, ssl.SSLEOFError) for one in _causes(error)):
             # So a server ends that wants a certificate, and one that is on its way down.
             msg = f"cannot open the store {url}: it hung up; does it ask for our certificate?"
-        raise StoreUnavailable(msg) from error
+        raise StoreUnavailable(msg, cause or "away") from error
 
 
 def _tls_options(certificates: Certificates, password: str) -> dict[str, Any]:

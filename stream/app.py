@@ -22,6 +22,9 @@ Agent = Callable[[Polls], Awaitable[None]]
 
 POLLS_IN_QUEUE = 4
 
+# Of one partition, compressed. The sink reads three topics, after an outage all of them full.
+_FETCH_BYTES: dict[Role, int] = {"scoring": 4 << 20, "sink": 1 << 20, "monitor": 1 << 20}
+
 
 def new_app(settings: Settings, role: Role) -> faust.App:
     """
@@ -49,7 +52,7 @@ def new_app(settings: Settings, role: Role) -> faust.App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=4 * 1024 * 1024,
+        consumer_max_fetch_size=_FETCH_BYTES[role],
         broker_commit_interval=kafka.commit_interval,
         broker_max_poll_records=kafka.max_poll_records,
         broker_session_timeout=kafka.session_timeout,

@@ -19,8 +19,8 @@ from rich.table import Table
 from models.train import train_prepared
 from scoring.pipeline import Pipeline
 from scoring.poll import Poll
+from sinks.blocks import ledger_block
 from sinks.clickhouse import ClickHouseSink
-from sinks.ledger import decode
 from sinks.ledger import encode as encode_ledger
 from sinks.migrations import migrate
 from stream.brokers import ApacheKafka
@@ -115,10 +115,20 @@ async def _make(settings: Settings, records: Iterator[OutRecord]) -> None:
                 await publisher.publish_all(number, outputs)
                 waiting += messages
                 if len(waiting) >= _INSERTED_TOGETHER:
-                    sink.insert_ledger([decode(message) for message in waiting])
+                    _insert(sink, kafka.ledger, waiting)
                     waiting = []
-            sink.insert_ledger([decode(message) for message in waiting])
+            _insert(sink, kafka.ledger, waiting)
     await _commit(settings)
+
+
+def _insert(sink: ClickHouseSink, topic: str, messages: Sequence[bytes]) -> None:
+    count = len(messages)
+    nothing = [None] * count
+    poll = Poll(topic, 0, range(count), [0] * count, nothing, messages, [[]] * count)
+    block = ledger_block([poll])
+    sink.name_features(block)
+    if block.rows.num_rows:
+        sink.insert(block, range(block.rows.num_rows))
 
 
 def _poll(settings: Settings, number: int, begin: int, chunk: Sequence[OutRecord]) -> Poll:

@@ -71,15 +71,24 @@ def refusal(parked: Parked, kafka: KafkaSettings, partitions: int) -> str:
     event = parked.event
     if event is None:
         return f"not a parked event: {parked.damage}"
-    if event.cut:
-        return "only its head is there, as it was too large to park: its producer must send it"
-    if event.code == "conflicting_duplicate":
-        return "its id stands for another event: its producer must send it under one of its own"
-    if event.topic != kafka.applications:
-        return f"it came from {event.topic}, and CREDITSTREAM_KAFKA__APPLICATIONS is another"
-    if event.partition >= partitions:
-        return f"{event.topic} has no partition {event.partition} any more"
-    return ""
+    reasons = {
+        "it was decided, or is no application: its value belongs on the ledger's topic": (
+            event.stage == "sink"
+        ),
+        "only its head is there, as it was too large to park: its producer must send it": (
+            bool(event.cut)
+        ),
+        "its id stands for another event: its producer must send it under one of its own": (
+            event.code == "conflicting_duplicate"
+        ),
+        f"it came from {event.topic}, and CREDITSTREAM_KAFKA__APPLICATIONS is another": (
+            event.topic != kafka.applications
+        ),
+        f"{event.topic} has no partition {event.partition} any more": (
+            event.partition >= partitions
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 def redriven_record(parked: Parked, now_ms: int) -> OutRecord:

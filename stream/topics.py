@@ -19,6 +19,7 @@ from stream.rights import Right, RightsMissing
 from stream.settings import KafkaSettings
 
 _ASK_SECONDS = 5.0
+_CREATE_SECONDS = 30.0
 _SAID_OF_IT = 20_000
 _MAY_NOT = (TopicAuthorizationFailedError.errno, ClusterAuthorizationFailedError.errno)
 
@@ -41,7 +42,7 @@ def outputs_of(kafka: KafkaSettings, role: Role) -> list[str]:
     """Give the topics that a role writes."""
     topics = {
         "scoring": [kafka.decisions, kafka.ledger, kafka.parked],
-        "sink": [],
+        "sink": [kafka.parked],
         "monitor": [kafka.alarms],
     }
     return topics[role]
@@ -99,14 +100,15 @@ async def check_partitions(kafka: KafkaSettings) -> None:
         raise PartitionsDiffer(msg)
 
 
-async def check_outputs(kafka: KafkaSettings) -> None:
-    """See that what scoring writes has a partition for each that it reads; KafkaUnavailable."""
+async def check_outputs(kafka: KafkaSettings, role: Role) -> None:
+    """See that what a role writes has a partition for each that it reads; KafkaUnavailable."""
     counts = await _partitions(kafka)
-    read = counts.get(kafka.applications, 0)
-    few = [topic for topic in outputs_of(kafka, "scoring") if counts.get(topic, read) < read]
+    topic = max(inputs_of(kafka, role), key=lambda name: counts.get(name, 0))
+    read = counts.get(topic, 0)
+    few = [name for name in outputs_of(kafka, role) if counts.get(name, read) < read]
     if few:
-        found = ", ".join(f"{topic} has {counts[topic]}" for topic in few)
-        msg = f"topic {kafka.applications} has {read} partitions, but {found}: give them as many"
+        found = ", ".join(f"{name} has {counts[name]}" for name in few)
+        msg = f"topic {topic} has {read} partitions, but {found}: give them as many"
         raise KafkaUnavailable(msg)
 
 
@@ -132,9 +134,10 @@ async def ensure_topics(
     Create the topics that are missing, each with its number of partitions; give their names.
 
     Does nothing for a topic that is there, nor at a broker that cannot create any: the mock,
-    where a topic appears when it is first used. Raises RightsMissing, aiokafka's KafkaError.
+    where a topic appears when it is first used. Raises RightsMissing, aiokafka's KafkaError,
+    TimeoutError.
     """
-    async with connection.admin() as admin:
+    async with asyncio.timeout(_CREATE_SECONDS), connection.admin() as admin:
         cluster = await admin.describe_cluster()
         # aiokafka fails without a word where no broker is the controller: the mock names a 0.
         if cluster["controller_id"] not in {broker["node_id"] for broker in cluster["brokers"]}:

@@ -123,8 +123,8 @@ async def _check_kafka(settings: Settings, role: Role) -> None:
     await check_topics(kafka, topics)
     for doubt in await check_topic_settings(kafka, topics):
         logger.warning("topics.doubtful", doubt=doubt)
-    if role == "scoring":
-        await check_outputs(kafka)
+    await check_outputs(kafka, role)
+    if kafka.parked in outputs_of(kafka, role):
         await check_parking(kafka)
 
 
@@ -159,7 +159,8 @@ def _add_sink(
 ) -> Callable[[str], bytes] | None:
     from sinks.clickhouse import ClickHouseSink
     from sinks.migrations import migrate
-    from stream.sink_agent import inserts, sink_agent
+    from stream.parking import parking
+    from stream.sink_agent import sink_agent
 
     def ready() -> ClickHouse:
         store = store_of(settings)
@@ -172,9 +173,10 @@ def _add_sink(
         "parked_events": settings.kafka.parked,
         "drift_alarms": settings.kafka.alarms,
     }
-    for table, insert in inserts(ClickHouseSink(store)).items():
-        agent = sink_agent(table, insert, metrics, facts.waiting)
-        register(app, topics[table], f"write_{table}", agent)
+    sink, park = ClickHouseSink(store), parking(settings.kafka, metrics)
+    for table, topic in topics.items():
+        agent = sink_agent(table, sink, park, metrics, facts.waiting)
+        register(app, topic, f"write_{table}", agent)
     _reconcile_regularly(app, settings, metrics)
     if not settings.store.url.startswith("chdb://"):
         return None  # a server has a door of its own, with users and rights

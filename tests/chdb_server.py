@@ -21,6 +21,7 @@ import random
 import re
 import ssl
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -46,6 +47,7 @@ _CODE = re.compile(r"Code: (\d+)\. .*", re.DOTALL)
 # Below the range that outgoing connections take theirs from: there, a client that tries the port of
 # a stopped server again and again in the end connects to itself.
 _PORTS = range(20_000, 32_000)
+_NOT_ENOUGH_SPACE = 243
 _STD_EXCEPTION, _AUTHENTICATION_FAILED = 1001, 516
 # As ClickHouse's exceptionCodeToHTTPStatus.cpp, for codes that tests meet; all others are 500.
 _STATUS = {
@@ -120,9 +122,7 @@ class Engine:
                 value = url[name].replace("\\", "\\\\").replace("'", "\\'")
                 handle.query(f"SET {name} = '{value}'")
             if insert := _INSERT.match(sql + "\n"):
-                with handle.send_insert(insert[1], insert[2]) as inserter:
-                    inserter.append(sql[insert.end() :].encode() + data)
-                    inserter.finish()
+                self._insert(handle, insert[1], insert[2], sql[insert.end() :].encode() + data)
                 return b""
             parameters = {
                 name.removeprefix(_PARAMETER): value
@@ -130,6 +130,9 @@ class Engine:
                 if name.startswith(_PARAMETER)
             }
             answer: bytes = handle.query(sql, "TabSeparated", params=parameters).bytes()
+        except OSError as error:
+            msg = f"Code: {_NOT_ENOUGH_SPACE}. DB::Exception: {error} (NOT_ENOUGH_SPACE)"
+            raise Refused(msg, _NOT_ENOUGH_SPACE) from error
         except Exception as error:
             found = _CODE.search(str(error))
             if found is None:
@@ -140,6 +143,14 @@ class Engine:
             return answer or b""
         finally:
             handle.close()
+
+    @staticmethod
+    def _insert(handle: Any, statement: str, form: str, data: bytes) -> None:
+        # Not `send_insert`: that says nothing of a commit that failed, as on a full disk.
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            handle.query(f"{statement} FROM INFILE '{file.name}' FORMAT {form}")
 
 
 class Server(ThreadingHTTPServer):

@@ -44,7 +44,6 @@ from stream.topics import (
     check_outputs,
     check_topics,
     describe_topics,
-    keeps_transactions,
 )
 
 MOST_APPLICATIONS = 10_000_000
@@ -109,7 +108,7 @@ async def reconcile(
     """
     kafka = settings.kafka
     await check_topics(kafka, [kafka.applications, kafka.decisions, kafka.ledger, kafka.parked])
-    await check_outputs(kafka)
+    await check_outputs(kafka, "scoring")
     able = await keeps_transactions(kafka)
     numbers = await _partitions(kafka, partitions)
     until = datetime.now(UTC) if period.until is None else period.until

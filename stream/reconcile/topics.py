@@ -375,6 +375,8 @@ def parked_columns(records: Sequence[Any], snapshot: Snapshot) -> ParkedColumns:
         except ParkedDamaged as damaged:
             strangers.append(_stranger(record, str(damaged)))
             continue
+        if event.stage == "sink":
+            continue  # it was decided, or is of another topic
         if why := _not_of(snapshot, event.topic, event.partition, event.offset):
             strangers.append(_stranger(record, why))
         else:

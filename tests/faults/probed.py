@@ -124,7 +124,7 @@ def probe_sink(points: Points) -> None:
     import sinks.clickhouse
     import stream.transport
 
-    around(sinks.clickhouse.ClickHouseSink, "_insert", points, "inserting", "inserted")
+    around(sinks.clickhouse.ClickHouseSink, "insert", points, "inserting", "inserted")
     before(stream.transport.PollConsumer, "_hand_over", points, "sink_polled")
     after(stream.transport.PollConsumer, "_commit_offsets", points, "offsets_committed")
 

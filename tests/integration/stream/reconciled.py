@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from scoring.pipeline import Pipeline
 from scoring.poll import Poll
-from sinks.clickhouse import ClickHouseSink
-from sinks.ledger import decode
 from sinks.parked import parse
 from sinks.store import ClickHouse
 from stream.connection import connection_of
@@ -24,6 +22,7 @@ from stream.reconcile.topics import Period
 from stream.scoring_agent import _outputs
 from stream.settings import Settings
 from tests.builders import a_pipeline, an_event
+from tests.integration.sinks.stored import Inserts
 
 Change = Callable[[list[Output]], list[Output]]
 
@@ -91,11 +90,11 @@ class Installed:
     async def insert(self) -> None:
         """Do as a sink: insert all that is on the topics."""
         kafka = self.settings.kafka
-        sink = ClickHouseSink(self.store)
+        inserts = Inserts(self.store)
         ledger = await records_of(connection_of(kafka), kafka.ledger)
         parked = await records_of(connection_of(kafka), kafka.parked)
-        sink.insert_ledger([decode(one.value) for one in ledger])
-        sink.insert_parked([parse(one.key, one.value, one.headers) for one in parked])
+        inserts.insert_ledger([one.value for one in ledger])
+        inserts.insert_parked([parse(one.key, one.value, one.headers) for one in parked])
         offsets: dict[TopicPartition, int] = {}
         for one in (*ledger, *parked):
             offsets[TopicPartition(one.topic, one.partition)] = one.offset + 1
@@ -103,8 +102,7 @@ class Installed:
 
     async def commit(self, group: str, offsets: dict[TopicPartition, int]) -> None:
         """Commit a group's offsets."""
-        servers = self.settings.kafka.bootstrap_servers
-        async with AIOKafkaConsumer(bootstrap_servers=servers, group_id=group) as consumer:
+        async with connection_of(self.settings.kafka).consumer(group_id=group) as consumer:
             consumer.assign(list(offsets))
             await consumer.commit(offsets)
 

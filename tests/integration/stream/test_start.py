@@ -116,7 +116,7 @@ def test_topics_of_other_widths_are_named(real_broker: str) -> None:
     with pytest.raises(PartitionsDiffer, match=f"PARTITIONS is 2, but {kafka.applications} has 3"):
         asyncio.run(check_partitions(kafka))
     with pytest.raises(KafkaUnavailable, match=f"has 3 partitions, but {kafka.decisions} has 2"):
-        asyncio.run(check_outputs(kafka))
+        asyncio.run(check_outputs(kafka, "scoring"))
 
 
 @pytest.mark.real_broker
