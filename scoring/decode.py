@@ -171,8 +171,9 @@ class ApplicationDecoder:
         # that were found need: no key stands twice and none is unknown.
         quotes = -1 if b"\\" in value else value.count(b'"')
         if not self._flat:
-            # Rows have many brackets, and what a contract knows is not deep.
-            with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            # Rows have many brackets, and what a contract knows is not deep; what it does not know
+            # may be.
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 application = self._decode(value)
                 if quotes == self._quotes(application):
                     return application, 0
