@@ -143,3 +143,12 @@ def test_bad_bytes_in_a_field_that_nobody_knows_are_malformed() -> None:
     (rejection,) = decoded(value).rejections
 
     assert rejection.code == "malformed"
+
+
+@pytest.mark.parametrize("closed", [b"]" * 30_000, b""])
+def test_a_field_that_nobody_knows_is_too_deep_to_read(closed: bytes) -> None:
+    value = event(of(PAYMENT))[:-1] + b',"x":' + b"[" * 30_000 + closed + b"}"
+
+    found = decoded(value)
+
+    assert [(one.code, one.path) for one in found.rejections] == [("too_deep", "$")]
