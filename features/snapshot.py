@@ -1,5 +1,7 @@
 """A feature table's Parquet file: written whole with digests, read whole or refused by name."""
 
+import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from features.one_line import one_line
+from features.regular_file import open_regular
 from features.schema import AS_OF, FeatureSchema
 from features.sealed_parquet import SealBroken, check_seal, write_sealed
 from features.table import FeatureTable, TableInvalid, encoded_keys, order_of
@@ -28,16 +32,17 @@ _FIRST, _LAST = np.datetime64("0001-01-01", "us"), np.datetime64("9999-12-31T23:
 # Parts in which the matrix is filled: its lines stay in the processor's cache, and little is
 # read ahead of it.
 _COLUMNS, _ROWS_AT_ONCE = 12, 4_096
+# With a row's key, twice as it is sorted, its place and its date.
+_BYTES_OF_VALUE, _BYTES_OF_NUMBER, _BYTES_OF_TEXT = 4, 48, 560
 
 
 class SnapshotRefused(Exception):
     """A file is not the feature table that it should be; says which file and why."""
 
     def __init__(self, path: Path, reason: str, columns: tuple[str, ...] = ()) -> None:
-        msg = f"{path}: {reason}"
-        super().__init__(msg)
         self.path = path
-        self.reason = reason
+        self.reason = one_line(reason)
+        super().__init__(f"{one_line(path)}: {self.reason}")
         self.columns = columns
 
 
@@ -118,17 +123,19 @@ def _latest(as_of: datetime | NDArray[np.datetime64], rows: int) -> datetime:
     return found.replace(tzinfo=UTC)
 
 
-def load_snapshot(path: Path, schema: FeatureSchema) -> FeatureTable:
+def load_snapshot(path: Path, schema: FeatureSchema, digest: str | None = None) -> FeatureTable:
     """
-    Read a feature table of this schema.
+    Read a feature table of this schema; with `digest`, the one of this sha256 and no other.
 
     Beyond the table it takes the memory of a few columns. Raises SnapshotRefused: the file is
     missing, empty, truncated, damaged in any byte, or not written by `write_snapshot`; its columns
     are missing, extra, repeated, in another order or of another type; a key is null or stands
     twice; a row's date is null or later than the file's.
     """
-    with _refusals(path), path.open("rb") as opened:
-        digest = check_seal(opened)
+    with _refusals(path), open_regular(path) as opened:
+        found = check_seal(opened)
+        if digest not in {None, found}:
+            raise SnapshotRefused(path, f"it has changed: its sha256 was {digest}")
         file = pq.ParquetFile(opened, page_checksum_verification=True)
         described = _describe(path, file.metadata.metadata or {})
         _check_columns(path, file.schema_arrow, described.key, schema)
@@ -149,13 +156,33 @@ def load_snapshot(path: Path, schema: FeatureSchema) -> FeatureTable:
             matrix,
             as_of=described.as_of,
             row_as_of_us=dates,
-            digest=digest,
+            digest=found,
         )
 
 
-def snapshot_digest(path: Path) -> str:
-    """Give the sha256 that a feature table's file names and has; raises SnapshotRefused."""
-    with _refusals(path), path.open("rb") as opened:
+def nbytes_of(path: Path, schema: FeatureSchema) -> int:
+    """
+    Give how many bytes a file's table takes while it is loaded, at most, by what it says.
+
+    Only the file's metadata are read. Raises SnapshotRefused.
+    """
+    with _refusals(path), open_regular(path) as opened:
+        check_seal(opened)
+        file = pq.ParquetFile(opened)
+        of_row = _BYTES_OF_NUMBER if pa.int64() in file.schema_arrow.types else _BYTES_OF_TEXT
+        return int(file.metadata.num_rows) * (_BYTES_OF_VALUE * len(schema.names) + of_row)
+
+
+def snapshot_digest(path: Path, most: int | None = None) -> str:
+    """
+    Give the sha256 that a feature table's file names and has.
+
+    Raises SnapshotRefused, too where the file has more than `most` bytes.
+    """
+    with _refusals(path), open_regular(path) as opened:
+        size = opened.seek(0, os.SEEK_END)
+        if most is not None and size > most:
+            raise SnapshotRefused(path, f"it has {size} bytes; {most} are allowed")
         return check_seal(opened)
 
 
@@ -194,7 +221,8 @@ def _check_columns(path: Path, found: pa.Schema, key: str, schema: FeatureSchema
     names = tuple(name for name in found.names if name not in (key, AS_OF))
     difference = schema.difference(names)
     if difference:
-        differing = set(names) ^ set(schema.names) | {n for n in names if names.count(n) > 1}
+        differing = set(names) ^ set(schema.names)
+        differing |= {name for name, times in Counter(names).items() if times > 1}
         columns = tuple(sorted(differing)) or names
         raise SnapshotRefused(path, f"its columns are not the schema's: {difference}", columns)
     for name in names:

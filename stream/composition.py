@@ -7,8 +7,9 @@ from pathlib import Path
 import structlog
 
 from features.matrix_cache import open_table
+from features.regular_file import open_regular
 from features.schema import FeatureSchema
-from features.snapshot import SnapshotRefused, load_snapshot
+from features.snapshot import SnapshotRefused
 from features.table import FeatureTable
 from models.release import MANIFEST, ReleaseRefused, load_release
 from scoring.decode import EventLimits
@@ -46,7 +47,8 @@ def table_file(path: Path) -> Path:
     being copied there does not count. Raises SnapshotRefused for a folder without any.
     """
     if not path.is_dir():
-        return path.resolve() if path.is_symlink() else path
+        # Path.resolve raises RuntimeError for links in a circle.
+        return Path(os.path.realpath(path)) if path.is_symlink() else path
     for found in sorted(path.glob("[!.]*.parquet"), key=lambda at: at.name, reverse=True):
         if _is_complete(found):
             return found
@@ -54,11 +56,14 @@ def table_file(path: Path) -> Path:
 
 
 def _is_complete(path: Path) -> bool:
-    with path.open("rb") as file:
-        begin = file.read(len(_PARQUET))
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - len(_PARQUET)))
-        return size > 2 * len(_PARQUET) and begin == file.read() == _PARQUET
+    try:
+        with open_regular(path) as file:
+            begin = file.read(len(_PARQUET))
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - len(_PARQUET)))
+            return size > 2 * len(_PARQUET) and begin == file.read() == _PARQUET
+    except OSError:
+        return False
 
 
 def build_pipeline(settings: Settings) -> Pipeline:
@@ -82,10 +87,12 @@ def build_pipeline(settings: Settings) -> Pipeline:
 
 
 def _table(settings: Settings, schema: FeatureSchema) -> FeatureTable:
-    path = table_file(settings.features)
-    if not settings.features_cache:
-        return load_snapshot(path, schema)
-    opened = open_table(path, schema)
+    opened = open_table(
+        table_file(settings.features),
+        schema,
+        most=settings.features_max_mb << 20,
+        keep=settings.features_cache,
+    )
     if opened.unshared:
         logger.warning("table.unshared", cause=opened.unshared)
     return opened.table

@@ -84,10 +84,7 @@ def _row(poll: Poll, at: int) -> Poll:
 def _by_offset(decided: Decided) -> dict[int, tuple[Any, bytes]]:
     batch = decided.batch
     rows = zip(batch.offsets.tolist(), decision_records(batch), batch.features, strict=True)
-    return {
-        offset: (record.value, features.tobytes())
-        for offset, record, features in rows
-    }
+    return {offset: (record.value, features.tobytes()) for offset, record, features in rows}
 
 
 def _check_decisions(decided: Decided) -> None:
@@ -152,7 +149,9 @@ def _check_parked(poll: Poll, decided: Decided) -> None:
         if not event.cut:
             assert event.value == poll.values[rejection.position]
             assert event.key == poll.keys[rejection.position]
-            kept = [one for one in poll.headers[rejection.position] if not one[0].startswith(PREFIX)]
+            kept = [
+                one for one in poll.headers[rejection.position] if not one[0].startswith(PREFIX)
+            ]
             assert [one for one in headers if not one[0].startswith(PREFIX)] == kept
         events.append(back)
         records.append(OutRecord(event.key, event.value, headers, NOW_MS))

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from features.own_process import CheckFailed, in_a_process_of_its_own
 from models.registry import list_releases
 from models.release import (
     EXPECTED,
@@ -23,7 +24,6 @@ from models.release import (
     load_release,
     open_release,
 )
-from models.self_check import CheckFailed, in_a_process_of_its_own
 from tests.builders import a_release
 
 
