@@ -112,7 +112,8 @@ def open_table(
 
 _PROVE = """
 from features import matrix_cache
-matrix_cache.load_apart(sys.argv[1], sys.stdin.buffer.read(), *sys.argv[2:])
+told = matrix_cache.load_apart(sys.argv[1], sys.stdin.buffer.read(), *sys.argv[2:])
+sys.stdout.buffer.write(told)
 """
 
 
@@ -143,16 +144,14 @@ def _proved(path: Path, schema: FeatureSchema, digest: str, most: int, *, keep: 
     return told.unwritten
 
 
-def load_apart(name: str, schema_document: bytes, digest: str, most: str, keep: str) -> None:
-    """Do what `open_table` has done in a throw-away process; print what it found."""
+def load_apart(name: str, schema_document: bytes, digest: str, most: str, keep: str) -> bytes:
+    """Do what `open_table` has done in a throw-away process; say what came of it."""
     path, schema = Path(name), FeatureSchema.from_json(schema_document)
     told = _Told()
     try:
         # Until it is known how large the table is: what metadata may take.
         _bound(_MORE_BYTES)
-        size = nbytes_of(path, schema)
-        if size > int(most):
-            raise SnapshotRefused(path, f"its table takes {size} bytes; {most} are allowed")
+        size = nbytes_of(path, schema, int(most))
         _bound(_MORE_BYTES + size + size // 4)
         table = load_snapshot(path, schema, digest)
         if keep:
@@ -163,7 +162,7 @@ def load_apart(name: str, schema_document: bytes, digest: str, most: str, keep: 
         told = _Told(refused="it takes more memory than the table that it says it holds")
     except OSError as error:
         told = _Told(unwritten=str(error))
-    sys.stdout.buffer.write(msgspec.json.encode(told))
+    return msgspec.json.encode(told)
 
 
 def _bound(memory: int) -> None:

@@ -160,17 +160,20 @@ def load_snapshot(path: Path, schema: FeatureSchema, digest: str | None = None) 
         )
 
 
-def nbytes_of(path: Path, schema: FeatureSchema) -> int:
+def nbytes_of(path: Path, schema: FeatureSchema, most: int) -> int:
     """
     Give how many bytes a file's table takes while it is loaded, at most, by what it says.
 
-    Only the file's metadata are read. Raises SnapshotRefused.
+    Only the file's metadata are read. Raises SnapshotRefused, too where they are more than `most`.
     """
     with _refusals(path), open_regular(path) as opened:
         check_seal(opened)
         file = pq.ParquetFile(opened)
         of_row = _BYTES_OF_NUMBER if pa.int64() in file.schema_arrow.types else _BYTES_OF_TEXT
-        return int(file.metadata.num_rows) * (_BYTES_OF_VALUE * len(schema.names) + of_row)
+        found = int(file.metadata.num_rows) * (_BYTES_OF_VALUE * len(schema.names) + of_row)
+        if found > most:
+            raise SnapshotRefused(path, f"its table takes {found} bytes; {most} are allowed")
+        return found
 
 
 def snapshot_digest(path: Path, most: int | None = None) -> str:

@@ -12,7 +12,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from scoring.decision import MISSING_SOURCE, Decision, instant
 from scoring.decode import CODES
 from scoring.pipeline import Decided, Pipeline
-from scoring.poll import Poll
+from scoring.poll import Headers, Poll
 from sinks import ledger
 from sinks.parked import PREFIX, ParkedEvent, parked_table, parse
 from stream.codec import decision_records
@@ -149,14 +149,15 @@ def _check_parked(poll: Poll, decided: Decided) -> None:
         if not event.cut:
             assert event.value == poll.values[rejection.position]
             assert event.key == poll.keys[rejection.position]
-            kept = [
-                one for one in poll.headers[rejection.position] if not one[0].startswith(PREFIX)
-            ]
-            assert [one for one in headers if not one[0].startswith(PREFIX)] == kept
+            assert _of_others(headers) == _of_others(poll.headers[rejection.position])
         events.append(back)
         records.append(OutRecord(event.key, event.value, headers, NOW_MS))
     assert parked_table(events).num_rows == len(events)
     _check_record_batch(records)
+
+
+def _of_others(headers: Headers) -> list[tuple[str, bytes | None]]:
+    return [one for one in headers if not one[0].startswith(PREFIX)]
 
 
 def _check_record_batch(records: Iterable[OutRecord]) -> None:
