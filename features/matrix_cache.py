@@ -33,7 +33,7 @@ _LENGTH = 8
 MOST_BYTES = 8 << 30
 """Of a table while it is loaded, where nothing else is said."""
 
-# Python and its libraries take 200 MB, a few columns some; a page may take 2 GiB if it is let.
+# A few columns take some of it; a page would take 2 GiB if it were let.
 _MORE_BYTES = 1 << 30
 _SECONDS = 300
 
@@ -86,13 +86,13 @@ def open_table(
     """
     kept = path.with_name(path.name + SUFFIX)
     digest = snapshot_digest(path, most + _MORE_BYTES)
-    table = _mapped(kept, schema) if keep else None
+    table = _mapped(kept, schema, most) if keep else None
     if table is not None and table.digest == digest:
         return OpenedTable(table)
     if digest not in _PROVED:
         unwritten = _proved(path, schema, digest, most, keep=keep)
         _PROVED.add(digest)
-        table = _mapped(kept, schema) if keep and not unwritten else None
+        table = _mapped(kept, schema, most) if keep and not unwritten else None
         if table is not None and table.digest == digest:
             return OpenedTable(table)
     table = load_snapshot(path, schema, digest)
@@ -104,7 +104,7 @@ def open_table(
         return OpenedTable(table, f"{kept} cannot be written: {error}")
     # Its memory goes before the same again is mapped.
     del table
-    table = _mapped(kept, schema)
+    table = _mapped(kept, schema, most)
     if table is not None and table.digest == digest:
         return OpenedTable(table)
     return OpenedTable(load_snapshot(path, schema, digest), f"{kept} is not what was written there")
@@ -134,7 +134,7 @@ def _proved(path: Path, schema: FeatureSchema, digest: str, most: int, *, keep: 
             *arguments,
             given=schema.to_json(),
             seconds=_SECONDS,
-            memory=_MORE_BYTES + most + most // 4,
+            memory=2 * _MORE_BYTES + most + most // 4,
         )
         told = msgspec.json.decode(said, type=_Told)
     except (CheckFailed, msgspec.MsgspecError) as failed:
@@ -149,10 +149,11 @@ def load_apart(name: str, schema_document: bytes, digest: str, most: str, keep: 
     path, schema = Path(name), FeatureSchema.from_json(schema_document)
     told = _Told()
     try:
+        held = _held_bytes()
         # Until it is known how large the table is: what metadata may take.
-        _bound(_MORE_BYTES)
+        _bound(held + _MORE_BYTES)
         size = nbytes_of(path, schema, int(most))
-        _bound(_MORE_BYTES + size + size // 4)
+        _bound(held + _MORE_BYTES + size + size // 4)
         table = load_snapshot(path, schema, digest)
         if keep:
             _write(path.with_name(path.name + SUFFIX), table)
@@ -163,6 +164,15 @@ def load_apart(name: str, schema_document: bytes, digest: str, most: str, keep: 
     except OSError as error:
         told = _Told(unwritten=str(error))
     return msgspec.json.encode(told)
+
+
+def _held_bytes() -> int:
+    """Give what this process holds with its libraries alone, which depends on the host."""
+    try:
+        told = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return next(int(line.split()[1]) << 10 for line in told.splitlines() if "VmData" in line)
 
 
 def _bound(memory: int) -> None:
@@ -197,11 +207,12 @@ def _write(path: Path, table: FeatureTable) -> None:
             file.write(part)
 
 
-def _mapped(path: Path, schema: FeatureSchema) -> FeatureTable | None:
+def _mapped(path: Path, schema: FeatureSchema, most: int) -> FeatureTable | None:
     """Map a table of this schema; None where the file is missing, damaged or another's."""
     try:
         with open_regular(path) as file:
-            if os.fstat(file.fileno()).st_size <= _BODY + _LENGTH:
+            size = os.fstat(file.fileno()).st_size
+            if not _BODY + _LENGTH < size <= most + _MORE_BYTES:
                 return None
             # Shared with every process that maps it; unmapped when the last array of it goes.
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -20,8 +20,12 @@ try:
 except OSError:
     pass
 """
-# Else each core of the host would take its share of the memory.
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+# Else each core of the host would take its share of the memory, and Arrow a gibibyte at once.
+_MODEST = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
 
 
 class CheckFailed(Exception):
@@ -50,7 +54,7 @@ def in_a_process_of_its_own(
             input=given,
             timeout=seconds,
             check=False,
-            env=os.environ | _ONE_THREAD,
+            env=os.environ | _MODEST,
         )
     except subprocess.TimeoutExpired:
         msg = f"did not end within {seconds:.0f} s"

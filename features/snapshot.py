@@ -145,9 +145,11 @@ def load_snapshot(path: Path, schema: FeatureSchema, digest: str | None = None) 
         if rows == 0 or rows != described.rows:
             raise SnapshotRefused(path, f"it holds {rows} rows and says {described.rows}")
         keys = _keys(path, file, described.key)
+        if len(keys) != rows:
+            raise SnapshotRefused(path, f"it holds {len(keys)} keys and says {rows} rows")
         dates = _dates(path, file, described.as_of)
         order = order_of(keys)
-        matrix = _matrix(file, schema, order)
+        matrix = _matrix(path, file, schema, order)
         if order is not None:
             keys, dates = keys[order], None if dates is None else dates[order]
         return FeatureTable(
@@ -266,6 +268,8 @@ def _dates(path: Path, file: pq.ParquetFile, latest: datetime) -> NDArray[np.int
     if AS_OF not in file.schema_arrow.names:
         return None
     column = file.read(columns=[AS_OF], use_threads=False)[AS_OF]
+    if len(column) != file.metadata.num_rows:
+        raise SnapshotRefused(path, f"column {AS_OF!r} holds {len(column)} rows", (AS_OF,))
     if column.null_count:
         reason = f"column {AS_OF!r} holds {column.null_count} nulls"
         raise SnapshotRefused(path, reason, (AS_OF,))
@@ -277,7 +281,7 @@ def _dates(path: Path, file: pq.ParquetFile, latest: datetime) -> NDArray[np.int
 
 
 def _matrix(
-    file: pq.ParquetFile, schema: FeatureSchema, order: NDArray[np.intp] | None
+    path: Path, file: pq.ParquetFile, schema: FeatureSchema, order: NDArray[np.intp] | None
 ) -> NDArray[np.float32]:
     matrix = np.empty((file.metadata.num_rows, len(schema.names)), dtype=np.float32)
     place = np.arange(len(matrix))
@@ -293,6 +297,8 @@ def _matrix(
             # One thread: Arrow's own were seen to end the process as it ended.
             read = file.read_row_group(group, columns=names, use_threads=False)
             columns = [_values(read[name]) for name in names]
+            if {len(column) for column in columns} != {len(rows)}:
+                raise SnapshotRefused(path, f"row group {group} is not of {len(rows)} rows")
             for at in range(0, len(rows), _ROWS_AT_ONCE):
                 part = slice(at, at + _ROWS_AT_ONCE)
                 block = np.stack([column[part] for column in columns], axis=1)

@@ -77,7 +77,8 @@ def repeated_key(node: object, path: str = "$") -> tuple[str, str] | None:
 def value_at(node: object, path: str) -> str:
     """Show what stands at a path of a plain document; empty where nothing does."""
     for name, index in _STEP.findall(path):
-        if isinstance(node, list) and index:
+        # Where a key stands twice, the fault may lie in the list that is not the last.
+        if isinstance(node, list) and index and int(index) < len(node):
             node = node[int(index)]
         elif isinstance(node, dict) and name in node:
             node = node[name]

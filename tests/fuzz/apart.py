@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
 Say = Callable[[str], None]
 
 
@@ -70,6 +72,7 @@ def apart(case: Callable[[Say], dict[str, Any]], *, seconds: float, memory: int)
 def _run(case: Callable[[Say], dict[str, Any]], write: int, seconds: float, memory: int) -> None:
     code = 1
     try:
+        pa.set_memory_pool(pa.system_memory_pool())  # as where it runs in a process of its own
         silent = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(silent, stream)

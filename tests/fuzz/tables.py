@@ -35,10 +35,10 @@ from tests.fuzz.run import Verdict, main
 from tests.fuzz.thrift import Struct, integers, of, put, read_struct, write_struct
 
 SCHEMA = FeatureSchema(tuple(Feature(f"f{number}") for number in range(14)))
-ROWS = 20_000  # two row groups
+ROWS = 17_000  # two row groups
 MOST = 64 << 20
 SECONDS = 60.0
-MEMORY = (1 << 30) + MOST + MOST // 4  # as the throw-away process has
+MEMORY = (2 << 30) + MOST + MOST // 4  # as the throw-away process has
 _ROOM = 1 << 29  # what the fork holds before it begins
 _BOMB_BYTES = 1_500_000_000
 _HUGE = (0, -1, 1, 2, 7, 255, 2**15, 2**20, 2**31 - 1, -(2**31), 2**32, 2**40, 2**62, -(2**62))
@@ -210,7 +210,8 @@ def _footer_numbers(random: Random, content: bytes) -> bytes:
     return _whole(data, footer)
 
 
-_ROW_GROUPS, _COLUMNS, _META, _DATA_OFFSET = 4, 1, 3, 9
+_ROW_GROUPS, _COLUMNS, _META = 4, 1, 3
+_CHUNK_SIZE, _DATA_OFFSET, _DICTIONARY_OFFSET = 7, 9, 11
 
 
 def _column(random: Random, footer: Struct) -> tuple[int, ...]:
@@ -220,37 +221,52 @@ def _column(random: Random, footer: Struct) -> tuple[int, ...]:
     return _ROW_GROUPS, group, _COLUMNS, column, _META
 
 
+def _pages(data: bytes, meta: Struct) -> list[tuple[Struct, bytes]]:
+    """Give the pages of a column's chunk: each its header and its content."""
+    at = min(field.value for field in meta if field.id in {_DATA_OFFSET, _DICTIONARY_OFFSET})
+    end, pages = at + of(meta, _CHUNK_SIZE), []
+    while at < end:
+        header, begin = read_struct(data, at)
+        at = begin + of(header, 3)
+        pages.append((header, data[begin:at]))
+    return pages
+
+
+def _with_pages(
+    data: bytes, footer: Struct, column: tuple[int, ...], pages: list[tuple[Struct, bytes]]
+) -> bytes:
+    """Put a chunk of these pages at the data's end, in the place of a column's."""
+    written = [write_struct(header) + page for header, page in pages]
+    offsets = {field.id for field in of(footer, *column)} & {_DATA_OFFSET, _DICTIONARY_OFFSET}
+    for field in offsets:
+        skipped = len(written[0]) if len(offsets) == 2 and field == _DATA_OFFSET else 0
+        put(footer, len(data) + skipped, *column, field)
+    put(footer, sum(map(len, written)), *column, _CHUNK_SIZE)
+    return _whole(data + b"".join(written), footer)
+
+
 def _page_numbers(random: Random, content: bytes) -> bytes:
-    """Write other numbers into a page's header, which is then put at the data's end."""
+    """Write other numbers into a page's header."""
     data, footer = _parts(content)
     column = _column(random, footer)
-    begin = of(footer, *column, _DATA_OFFSET)
-    header, end = read_struct(data, begin)
-    size = of(header, 3)
+    pages = _pages(data, of(footer, *column))
+    header = random.choice(pages)[0]
     for field in random.sample(integers(header), random.choice((1, 1, 2))):
         field.value = random.choice((*_HUGE, field.value + 1, field.value * 2))
-    return _with_page(data, footer, column, header, data[end : end + size])
+    return _with_pages(data, footer, column, pages)
 
 
 def _page_bomb(random: Random, content: bytes) -> bytes:
-    """Put a page of few bytes that inflates to more than a gigabyte into a column."""
+    """Put pages of few bytes that inflate to more than a gigabyte into a column."""
     data, footer = _parts(content)
     column = _column(random, footer)
-    header, _ = read_struct(data, of(footer, *column, _DATA_OFFSET))
-    page = _zeros()
+    pages = _pages(data, of(footer, *column))
+    at = random.randrange(len(pages))
+    header = [field for field in pages[at][0] if field.id != 4]  # the checksum
     put(header, _BOMB_BYTES, 2)
-    put(header, len(page), 3)
-    header = [field for field in header if field.id != 4]  # no checksum: nobody asks for one
-    return _with_page(data, footer, column, header, page)
-
-
-def _with_page(
-    data: bytes, footer: Struct, column: tuple[int, ...], header: Struct, page: bytes
-) -> bytes:
-    put(footer, len(data), *column, _DATA_OFFSET)
-    written = write_struct(header) + page
-    put(footer, max(len(written), of(footer, *column, 7)), *column, 7)
-    return _whole(data + written, footer)
+    put(header, len(_zeros()), 3)
+    pages[at] = header, _zeros()
+    return _with_pages(data, footer, column, pages)
 
 
 @cache
