@@ -13,12 +13,12 @@ def open_regular(path: Path) -> BinaryIO:
     A pipe, a device or a socket would make who reads it wait, or never end.
     """
     # Not to block: a pipe that nobody writes to would, in opening.
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         msg = "it is no ordinary file"
         raise OSError(msg)
-    return file
+    return os.fdopen(descriptor, "rb")
 
 
 def read_regular(path: Path, most: int) -> bytes:

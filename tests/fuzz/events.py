@@ -228,7 +228,9 @@ def main() -> int:
     parser.add_argument("--finds", type=Path, default=Path(".creditstream/fuzz"))
     given = parser.parse_args()
     signal.signal(signal.SIGALRM, _too_long)
-    fuzz(20_000, given.seed + 1)  # what every run holds: models, tables, caches of the libraries
+    fuzz(
+        min(20_000, given.count), given.seed + 1
+    )  # what every run holds: models, tables, caches of the libraries
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.monotonic()
     tally = fuzz(given.count, given.seed, given.finds)
