@@ -82,6 +82,8 @@ class _LenientBytes(bytearray):
 class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc] # untyped library
     """aiokafka's own reader in Python, which is slow, and needed for such a batch alone."""
 
+    _buffer: bytearray
+
     def __iter__(self) -> "_LenientBatch":
         super().__iter__()
         self._buffer = _LenientBytes(self._buffer)

@@ -12,7 +12,7 @@ _CRC, _ATTRIBUTES = 17, 21
 _COUNT = 57
 
 
-class RawBatch(BatchBuilder):
+class RawBatch(BatchBuilder):  # type: ignore[misc] # untyped library
     """A batch whose records' headers have the names that are given, byte for byte."""
 
     def __init__(self) -> None:
