@@ -84,10 +84,10 @@ def case(sound: Sound, folder: Path, seed: int) -> Verdict:
             _sign(beside)
         return _opened(f"{how} beside{' with its digest' if forged else ''}", made, sound, forged)
     if random.random() < 0.5:
-        how = random.choice(PLACE) if random.random() < 0.15 else None
-        if how is not None:
-            how(random, made)
-            return _opened(f"{how.__name__} in the file's place", made, sound)
+        if random.random() < 0.15:
+            place = random.choice(PLACE)
+            place(random, made)
+            return _opened(f"{place.__name__} in the file's place", made, sound)
         damage = random.choice(CONTENT)
         made.write_bytes(damage(random, made.read_bytes()))
         return _opened(damage.__name__, made, sound)
