@@ -133,6 +133,16 @@ def instant(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
+def microseconds(moment: datetime) -> int:
+    """
+    Turn an aware time into microseconds since 1970, exactly.
+
+    >>> microseconds(instant(1_767_225_600_000_001))
+    1767225600000001
+    """
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
 def age_s(submitted_at_us: NDArray[np.int64], as_of_us: NDArray[np.int64]) -> NDArray[np.float64]:
     """
     Give the age of features at submission in seconds: float64[n], NaN where `as_of_us` is NO_TIME.

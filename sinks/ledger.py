@@ -1,8 +1,10 @@
 """The ledger: the decisions of a poll, with the features they were made on, as Arrow messages."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import numpy as np
@@ -16,7 +18,10 @@ from scoring.decision import (
     MISSING_SOURCE,
     NO_TIME,
     OUTCOMES,
+    Decision,
     DecisionBatch,
+    Origin,
+    Reason,
 )
 
 MAX_MESSAGE_BYTES = 700_000
@@ -105,6 +110,21 @@ class LedgerBatch:
         present = column.value_lengths().to_numpy() > 0
         matrix[present] = column.flatten().to_numpy().reshape(-1, len(self.feature_names))
         return matrix
+
+    def decision(self, row: int, text_of: Callable[[str], str]) -> Decision:
+        """Give a row as it stands on the decisions' topic; `text_of` has the words of a reason."""
+        (stored,) = self.rows.slice(row, 1).to_pylist()
+        reasons = tuple(
+            Reason(**reason, text=text_of(reason["code"])) for reason in stored["reasons"]
+        )
+        origin = Origin(stored["origin_topic"], stored["origin_partition"], stored["origin_offset"])
+        times = {
+            name: stored[name] and stored[name].astimezone(UTC)
+            for name in ("submitted_at", "decided_at", "features_as_of")
+        }
+        own = {name: stored[name] for name in Decision.__struct_fields__ if name in stored}
+        own |= {"decision_id": str(UUID(bytes=stored["decision_id"])), "reasons": reasons} | times
+        return Decision(origin=origin, **own)
 
     def default_probability(self) -> NDArray[np.float64]:
         """Give the default probabilities: float64[n], NaN where there is none."""

@@ -1,6 +1,7 @@
 """Settings to the pure core: the release, the feature table, and the pipeline over both."""
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,16 +20,21 @@ from stream.settings import Settings
 logger = structlog.get_logger(__name__)
 
 _PARQUET = b"PAR1"
+_RELEASE = re.compile("[0-9a-f]{16}")
 
 
 def release_folder(path: Path, name: str | None = None) -> Path:
     """
     Find a release: the folder itself, or, in a folder of releases, the named or the only one.
 
-    Raises ReleaseRefused where there is none, or several and no name.
+    The path may be a link; a release of another name is looked for beside what it points to.
+    Raises ReleaseRefused where there is none, or several and no name, and for a name that is none.
     """
+    if name is not None and not _RELEASE.fullmatch(name):
+        # It may come from a topic or a store, and climb.
+        raise ReleaseRefused(path, MANIFEST, f"{name!r} is no release's name")
     if (path / MANIFEST).is_file():
-        return path if name in (None, path.name) else path.parent / str(name)
+        return path if name is None else path.resolve().with_name(name)
     if name is not None:
         return path / name
     found = sorted(entry.parent for entry in path.glob(f"[!.]*/{MANIFEST}"))

@@ -24,14 +24,23 @@ _STOP_SECONDS = 35.0  # the worker's own watchdog ends it after 30
 
 
 class Command:
-    """A creditstream command in a process; its log goes to `log`, else to standard error."""
+    """
+    A creditstream command in a process; its log goes to `log`, else to standard error.
+
+    `program` is what runs it, if not the installed one.
+    """
 
     def __init__(
-        self, settings: Settings, name: str, arguments: Sequence[str], log: Path | None = None
+        self,
+        settings: Settings,
+        name: str,
+        arguments: Sequence[str],
+        log: Path | None = None,
+        program: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.starts = 0
-        self._arguments = arguments
+        self._command = [*(program or [console_script()]), *arguments]
         self._environment = os.environ | environment_of(settings)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -45,11 +54,14 @@ class Command:
 
     def start(self) -> None:
         """Start, or start again."""
-        command = [console_script(), *self._arguments]
         log = self._log.open("ab") if self._log else None
         try:
             self._process = subprocess.Popen(
-                command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self._command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         finally:
             if log:
@@ -88,8 +100,15 @@ class Command:
 class RoleProcess(Command):
     """A role's process, which ends with the one that started it."""
 
-    def __init__(self, settings: Settings, role: Role, log: Path | None = None) -> None:
-        super().__init__(settings, role, ["worker", "--agents", role, "--with-parent"], log)
+    def __init__(
+        self,
+        settings: Settings,
+        role: Role,
+        log: Path | None = None,
+        program: Sequence[str] = (),
+    ) -> None:
+        arguments = ["worker", "--agents", role, "--with-parent"]
+        super().__init__(settings, role, arguments, log, program)
 
 
 def supervise(settings: Settings, roles: Sequence[Role]) -> int:

@@ -79,6 +79,12 @@ class ChdbServer:
         self._port = 0
         self._process: GuardedProcess | None = None
 
+    @property
+    def pid(self) -> int:
+        """Its process's id, for limits and signals."""
+        assert self._process is not None, "not started"
+        return self._process.pid
+
     def start(self) -> Self:
         """Start it, or start it again on the same port and data; return when it serves."""
         engine, log = self._folder / "clickhouse", self._folder / "clickhouse.log"

@@ -32,6 +32,8 @@ SINGLE_NODE = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "group.initial.rebalance.delay.ms": "0",
+    # The default, 6 s, is the least that a worker could ask for.
+    "group.min.session.timeout.ms": "1000",
     # A killed broker comes back when the session it had has run out; the default is 9 s.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
@@ -44,10 +46,13 @@ class ApacheKafka(Broker):
     """
     The real broker: durable, with transactions; its data are gone after `stop`.
 
-    `kill` and `restart` are for tests of what happens then: address and data stay.
+    `kill` and `restart` are for tests of what happens then: address and data stay. Behind
+    `proxy_port` it has a second address, `proxied_port`: who comes by the one is told the other.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, proxy_port: int | None = None) -> None:
+        self.proxied_port = 0
+        self._proxy_port = proxy_port
         self._kafka: Kafka | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: GuardedProcess | None = None
@@ -67,7 +72,7 @@ class ApacheKafka(Broker):
         self._kafka = find_kafka()
         self._folder = tempfile.TemporaryDirectory(prefix="creditstream-kafka-")
         folder = Path(self._folder.name)
-        port, controller = _free_ports(2)
+        port, controller, self.proxied_port = _free_ports(3)
         properties = folder / "server.properties"
         own = {
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
@@ -75,6 +80,12 @@ class ApacheKafka(Broker):
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
             "log.dirs": f"{folder}/log",
         }
+        if self._proxy_port is not None:
+            own["listeners"] += f",PROXIED://127.0.0.1:{self.proxied_port}"
+            own["advertised.listeners"] += f",PROXIED://127.0.0.1:{self._proxy_port}"
+            own["listener.security.protocol.map"] = (
+                SINGLE_NODE["listener.security.protocol.map"] + ",PROXIED:PLAINTEXT"
+            )
         lines = (f"{name}={value}\n" for name, value in (SINGLE_NODE | own).items())
         properties.write_text("".join(lines))
         try:

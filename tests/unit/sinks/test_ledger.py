@@ -1,5 +1,6 @@
 """The ledger's messages: what went in comes out, and damage is named."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from sinks.ledger import (
     decode,
     encode,
 )
+from stream.codec import decision_record, decision_records
 from tests.unit.sinks.decisions import START_US, a_batch
 
 T = TypeVar("T")
@@ -28,6 +30,14 @@ WITHOUT_AGE = Path(__file__).parent / "ledger_without_age.arrow"
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 reason = st.builds(Reason, text, text, st.floats(allow_nan=False), text)
+
+
+def words_of(code: str) -> str:
+    return f"the words of {code}"
+
+
+def in_other_words(given: Reason) -> Reason:
+    return Reason(given.code, given.feature, given.contribution, words_of(given.code))
 
 
 @given(data=st.data(), rows=st.integers(1, 6), features=st.integers(1, 5))
@@ -73,6 +83,38 @@ def test_every_column_survives_the_topic(data: st.DataObject, rows: int, feature
     ] == [[(r.code, r.feature, r.contribution) for r in row] for row in batch.reasons]
     np.testing.assert_array_equal(read.features(), batch.features)
     np.testing.assert_array_equal(read.default_probability(), batch.default_probability)
+
+
+@given(data=st.data(), rows=st.integers(1, 4))
+@settings(deadline=None, max_examples=60)
+def test_a_row_is_published_as_the_decision_was(data: st.DataObject, rows: int) -> None:
+    def a_list(of: st.SearchStrategy[T]) -> list[T]:
+        return data.draw(st.lists(of, min_size=rows, max_size=rows))
+
+    batch = a_batch(
+        rows,
+        missing=[row for row, gone in enumerate(a_list(st.booleans())) if gone],
+        decided_at_us=data.draw(st.integers(0, 2**52)),
+        outcomes=a_list(st.integers(0, 2)),
+        probabilities=a_list(st.floats(0, 1)),
+        event_ids=a_list(text),
+        applicant_ids=a_list(st.none() | text),
+        ages_s=a_list(st.integers(-(10**6), 10**9)),
+        stale=[row for row, old in enumerate(a_list(st.booleans())) if old],
+        reasons=a_list(st.lists(reason.map(in_other_words), max_size=4).map(tuple)),
+    )
+    batch = replace(batch, traceparents=a_list(st.none() | st.just(b"00-" + b"a" * 52)))
+
+    (message,) = encode(batch)
+    read = decode(message)
+
+    again = [
+        decision_record(read.decision(row, words_of), digest, traceparent)
+        for row, (digest, traceparent) in enumerate(
+            zip(batch.event_digests, batch.traceparents, strict=True)
+        )
+    ]
+    assert again == list(decision_records(batch))
 
 
 def test_the_columns_are_those_of_the_contract_and_times_are_in_utc() -> None:

@@ -17,11 +17,13 @@ from models.release import FORMAT, Manifest, ReleaseRefused, write_release
 from monitoring.metrics import PREFIX, Metrics
 from scoring.pipeline import Pipeline
 from stream import swap
-from stream.composition import table_file
+from stream.composition import release_folder, table_file
 from stream.settings import Settings, SwapSettings
 from stream.swap import CurrentPipeline
 from tests.builders import NOW_MS, a_model_text, a_poll, a_release, an_event, raw_columns
 from tests.fuzz import damage, releases, tables
+
+INTO_NOTHING = [how for how in damage.PLACE if how is not damage.outside]
 
 
 def promote(current: Path, release: Path) -> None:
@@ -290,7 +292,7 @@ def test_what_stands_in_a_tables_place_is_refused_at_once_and_the_old_one_goes_o
     current = CurrentPipeline(settings, metrics)
     before = current().table.digest
 
-    for how in set(damage.PLACE) - {damage.outside}:
+    for how in INTO_NOTHING:
         settings.features.unlink(missing_ok=True)
         write_table(settings.features, 6)
         how(Random(1), settings.features)
@@ -311,7 +313,7 @@ def test_what_stands_in_the_place_of_a_releases_file_is_refused_at_once(
     folder = settings.release.parent / "hostile"
 
     for file in ("model.txt", "manifest.json"):
-        for number, how in enumerate(set(damage.PLACE) - {damage.outside}):
+        for number, how in enumerate(INTO_NOTHING):
             hostile = a_release(folder / f"{file}-{number}", 0.2)
             how(Random(1), hostile / file)
             promote(settings.release, hostile)
@@ -395,3 +397,19 @@ def test_whatever_a_check_raises_the_old_one_goes_on(
     assert current().release == first
     assert current.refused == r"MemoryError: out of\nmemory"
     assert counted(metrics) == (0, 1, 1)
+
+
+def test_a_release_is_found_by_its_name_through_a_link_to_it_or_to_another(tmp_path: Path) -> None:
+    first = a_release(tmp_path / "releases")
+    second = a_release(tmp_path / "releases", refer=0.2)
+    promote(tmp_path / "current", second)
+
+    for path in (first, second, tmp_path / "current", tmp_path / "releases"):
+        assert release_folder(path, first.name).resolve() == first
+        assert release_folder(path, second.name).resolve() == second
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/etc", "", ".", "0123456789ABCDEF", "a\nb"])
+def test_a_release_is_named_by_its_id_and_by_no_path(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ReleaseRefused, match="is no release's name"):
+        release_folder(tmp_path, name)

@@ -1,0 +1,1 @@
+"""Faults on purpose: a real broker, real processes, a checker that knows nothing of the workers."""

@@ -1,0 +1,86 @@
+"""Workers of the fault suite: started, signalled, started again when they end by themselves."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from stream.app import Role
+from stream.settings import Settings
+from stream.supervisor import RoleProcess, stop_all
+from tests.faults.points import Points
+
+_LOOK_SECONDS = 0.1
+_END_SECONDS = 30.0
+_PROGRAM = (sys.executable, "-m", "tests.faults.probed")
+
+
+class Processes:
+    """Workers by name, looked after in a thread: what ends is started again unless it is away."""
+
+    def __init__(self, settings: Settings, points: Points, folder: Path) -> None:
+        self._settings = settings
+        self._points = points
+        self._folder = folder
+        self._running: dict[str, RoleProcess] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look_after, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def start(self, name: str, role: Role) -> RoleProcess:
+        """Start another worker."""
+        program = (*_PROGRAM, str(self._points.folder))
+        log = self._folder / f"{name}.log"
+        process = RoleProcess(self._settings, role, log, program)
+        process.start()
+        with self._lock:
+            self._running[name] = process
+        return process
+
+    def end(self, *names: str) -> int:
+        """Stop workers in order, for good; give 0 if all ended well."""
+        with self._lock:
+            ending = [self._running.pop(name) for name in names]
+        return stop_all(ending)
+
+    def end_all(self) -> None:
+        """Stop everything, and looking after it."""
+        self._ended.set()
+        self._thread.join()
+        self.end(*self._running)
+
+    def signal(self, name: str, number: signal.Signals) -> int:
+        """Send a worker a signal; give its process id."""
+        with self._lock:
+            pid = self._running[name].pid
+        with contextlib.suppress(ProcessLookupError):  # it has just ended, and is started again
+            os.kill(pid, number)
+        return pid
+
+    def pid(self, name: str) -> int:
+        """Give a worker's process id."""
+        with self._lock:
+            return self._running[name].pid
+
+    def await_end(self, pid: int) -> None:
+        """Wait until a process of ours has ended by itself."""
+        deadline = time.monotonic() + _END_SECONDS
+        while pid in {self.pid(name) for name in self.names}:
+            assert time.monotonic() < deadline, f"process {pid} did not end"
+            time.sleep(_LOOK_SECONDS)
+
+    @property
+    def names(self) -> list[str]:
+        """All workers."""
+        with self._lock:
+            return list(self._running)
+
+    def _look_after(self) -> None:
+        while not self._ended.wait(_LOOK_SECONDS):
+            with self._lock:
+                for process in self._running.values():
+                    process.look_after()
