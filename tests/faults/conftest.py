@@ -63,13 +63,13 @@ def _installation(
 
 
 @pytest.fixture
-def installation(kafka_jars: None, request: pytest.FixtureRequest) -> Iterator[Installation]:  # noqa: ARG001 - it skips
+def installation(kafka_jars: None, request: pytest.FixtureRequest) -> Installation:  # noqa: ARG001 - it skips
     """The installation, whole and under load."""
     found: Installation = request.getfixturevalue("_installation")
     found.mend()
     found.load.flow()
     found.await_all_partitions_after(time.time())
-    yield found
+    return found
 
 
 @pytest.fixture

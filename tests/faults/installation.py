@@ -111,7 +111,7 @@ class Installation:
 
     def store(self) -> ClickHouse:
         """Open the store from outside, past the line that may be spoilt."""
-        return self.ground.store.server.open(self.settings.store.database, read_only=True)
+        return self.ground.store.server.open(self.settings.store.database)
 
     def take(self, *, release: int, table: int) -> None:
         """Point to one of two releases and one of two feature tables."""

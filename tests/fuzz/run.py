@@ -3,11 +3,13 @@
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -42,9 +44,9 @@ def run(
     prepare: Callable[[Path], _Sound],
     case: Callable[[_Sound, Path, int], Verdict],
     seeds: range,
-) -> Told:
-    """Run a case for each seed, each in a folder of its own."""
-    told = Told()
+    told: Told,
+) -> None:
+    """Run a case for each seed, each in a folder of its own, and count them in `told`."""
     with tempfile.TemporaryDirectory(prefix="creditstream-fuzz-") as made:
         sound = prepare(Path(made))
         for seed in seeds:
@@ -58,7 +60,6 @@ def run(
             told.memory = max(told.memory, verdict.ended.memory)
             if not verdict.allowed:
                 told.wrong[seed] = verdict
-    return told
 
 
 def main(
@@ -71,8 +72,11 @@ def main(
     parser.add_argument("--count", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=1, help="of the first; each next has the next")
     given = parser.parse_args()
-    began = time.monotonic()
-    told = run(prepare, case, range(given.seed, given.seed + given.count))
+    told, began = Told(), time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # What was done until then is told.
+    with suppress(KeyboardInterrupt):
+        run(prepare, case, range(given.seed, given.seed + given.count), told)
     seconds = time.monotonic() - began
     for seed, verdict in told.wrong.items():
         said = f"seed {seed}: {verdict.damage}: {verdict.end} {verdict.ended.died}"
