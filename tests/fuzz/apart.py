@@ -72,6 +72,7 @@ def apart(case: Callable[[Say], dict[str, Any]], *, seconds: float, memory: int)
 def _run(case: Callable[[Say], dict[str, Any]], write: int, seconds: float, memory: int) -> None:
     code = 1
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever stops a run lets the case end
         pa.set_memory_pool(pa.system_memory_pool())  # as where it runs in a process of its own
         silent = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):

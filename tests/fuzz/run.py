@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -38,6 +37,7 @@ class Told:
     wrong: dict[int, Verdict] = field(default_factory=dict)
     longest_s: float = 0.0
     memory: int = 0
+    asked_to_stop: bool = False
 
 
 def run(
@@ -50,6 +50,8 @@ def run(
     with tempfile.TemporaryDirectory(prefix="creditstream-fuzz-") as made:
         sound = prepare(Path(made))
         for seed in seeds:
+            if told.asked_to_stop:
+                return
             folder = Path(made) / "case"
             folder.mkdir()
             verdict = case(sound, folder, seed)
@@ -73,10 +75,9 @@ def main(
     parser.add_argument("--seed", type=int, default=1, help="of the first; each next has the next")
     given = parser.parse_args()
     told, began = Told(), time.monotonic()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # What was done until then is told.
-    with suppress(KeyboardInterrupt):
-        run(prepare, case, range(given.seed, given.seed + given.count), told)
+    # Asked to stop, it tells what was done until then.
+    signal.signal(signal.SIGTERM, lambda *_: setattr(told, "asked_to_stop", True))
+    run(prepare, case, range(given.seed, given.seed + given.count), told)
     seconds = time.monotonic() - began
     for seed, verdict in told.wrong.items():
         said = f"seed {seed}: {verdict.damage}: {verdict.end} {verdict.ended.died}"
