@@ -26,6 +26,7 @@ from scoring.poll import Headers, Poll
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_END_US = (datetime(2200, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _MESSAGE = re.compile(r"^(?P<rule>.*?)(?: - at `(?P<path>\$.*)`)?$", re.DOTALL)
 _MISSING_FIELD = re.compile(r"^Object missing required field `(?P<field>.*)`$")
 
@@ -238,12 +239,15 @@ class ApplicationDecoder:
     def _submitted(self, application: Application, produced_ms: int) -> int:
         submitted_us = (application.submitted_at - _EPOCH) // _MICROSECOND
         late_us = produced_ms * 1000 - submitted_us
-        if -self._ahead_us <= late_us <= self._age_us:
+        near = -self._ahead_us <= late_us <= self._age_us
+        if near and 0 <= submitted_us < _END_US:
             return submitted_us
         rule = (
             f"submitted_at lies at most {self._limits.age} before and {self._limits.ahead} after "
             f"the record's own time"
         )
+        if near:  # a producer may choose both
+            rule = "submitted_at lies in the years 1970 to 2199"
         raise _Refused("timestamp", "$.submitted_at", application.submitted_at.isoformat(), rule)
 
 

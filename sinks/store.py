@@ -139,7 +139,12 @@ class ClickHouse:
 
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         """Insert an Arrow table in one block."""
-        settings = {"async_insert": 0, "insert_deduplication_token": token}
+        settings = {
+            "async_insert": 0,
+            "insert_deduplication_token": token,
+            # An event's month is its producer's to choose: a block may hold some thousand.
+            "max_partitions_per_insert_block": 0,
+        }
         # An insert whose reply is lost took effect and comes again: hence the token. (The driver
         # itself sends none again: an Arrow body is nothing that it can replay.)
         self.handle.ask(lambda client: client.insert_arrow(table, rows, settings=settings))
