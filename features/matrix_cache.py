@@ -127,7 +127,7 @@ class _Told(msgspec.Struct, frozen=True):
 
 def _proved(path: Path, schema: FeatureSchema, digest: str, most: int, *, keep: bool) -> str:
     """Load a table apart and, to `keep` it, write it; say why that cannot be."""
-    arguments = [str(path.resolve()), digest, str(most), "keep" if keep else ""]
+    arguments = [str(path.absolute()), digest, str(most), "keep" if keep else ""]
     try:
         said = in_a_process_of_its_own(
             _PROVE,
