@@ -32,14 +32,16 @@ class Poll:
     def since(self, offset: int) -> "Poll":
         """Give the records from an offset on."""
         at = bisect_left(self.offsets, offset)
-        if not at:
-            return self
+        return self.at(range(at, len(self))) if at else self
+
+    def at(self, positions: Sequence[int]) -> "Poll":
+        """Give the records at some positions."""
         return Poll(
             self.topic,
             self.partition,
-            self.offsets[at:],
-            self.produced_at_ms[at:],
-            self.keys[at:],
-            self.values[at:],
-            self.headers[at:],
+            [self.offsets[at] for at in positions],
+            [self.produced_at_ms[at] for at in positions],
+            [self.keys[at] for at in positions],
+            [self.values[at] for at in positions],
+            [self.headers[at] for at in positions],
         )

@@ -8,7 +8,7 @@ from monitoring.metrics import Metrics
 from scoring.decision import instant
 from sinks.blocks import Unfit
 from sinks.parked import ParkedEvent
-from stream.connection import connection_of
+from stream.connection import Connection, connection_of
 from stream.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings
 from stream.topics import parked_record_bytes
@@ -16,7 +16,7 @@ from stream.topics import parked_record_bytes
 Park = Callable[[Sequence[Unfit]], Awaitable[None]]
 
 
-def parking(kafka: KafkaSettings, metrics: Metrics) -> Park:
+def parking(kafka: KafkaSettings, metrics: Metrics, connection: Connection | None = None) -> Park:
     """
     Make what parks: it returns once all in-sync replicas have what it was given.
 
@@ -40,7 +40,7 @@ def parking(kafka: KafkaSettings, metrics: Metrics) -> Park:
 
         # So seldom that a producer of its own for each time is the less to keep.
         async with Publisher(
-            connection_of(kafka), client_id="creditstream-sink", largest=largest
+            connection or connection_of(kafka), client_id="creditstream-sink", largest=largest
         ) as publisher:
             for partition, unfits in groupby(sorted(found, key=_partition), key=_partition):
                 await publisher.publish(kafka.parked, partition, map(record, unfits), largest)

@@ -135,15 +135,14 @@ async def _check_rights(settings: Settings, role: Role) -> None:
 
 def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Facts) -> None:
     from stream.composition import parking_limit
-    from stream.delivery import ExactlyOnce, delivery_of
+    from stream.delivery import delivery_of
     from stream.scoring_agent import scoring_agent
     from stream.swap import CurrentPipeline
 
     kafka = settings.kafka
     delivery = asyncio.run(delivery_of(settings, app.conf.id))
     facts.delivery = delivery.way
-    if isinstance(delivery, ExactlyOnce):
-        transport_of(app).owner = delivery
+    transport_of(app).owner = delivery
     current = facts.current = CurrentPipeline(settings, metrics)
     limit = parking_limit(settings)
     agent = scoring_agent(kafka, delivery, current, metrics, limit=limit)

@@ -21,6 +21,11 @@ _REQUIRED = pytest.StashKey[bool]()
 _NOT_RUN = pytest.StashKey[dict[str, str]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a seed of the simulation be run alone."""
+    parser.addoption("--seed", type=int, help="run this seed of tests/simulation, and show it")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Take our variables out of the environment, in which settings refuse names unknown to them."""
     config.stash[_ADDRESS] = os.environ.pop(ADDRESS, None)

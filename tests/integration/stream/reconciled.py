@@ -13,7 +13,7 @@ from scoring.poll import Poll
 from sinks.parked import parse
 from sinks.store import ClickHouse
 from stream.connection import connection_of
-from stream.delivery import ExactlyOnce
+from stream.exactly_once import ExactlyOnce
 from stream.publisher import Output, OutRecord, Publisher
 from stream.reading import records_of
 from stream.reconcile.report import Report
@@ -80,7 +80,7 @@ class Installed:
                 lease = delivery.lease(number)
                 assert lease is not None
                 poll = poll_of([one for one in waiting if one.partition == number], kafka)
-                poll = lease.undelivered(poll, None)
+                poll = await lease.take_up(poll, None, str)
                 if not poll:
                     continue
                 now_us = time.time_ns() // 1_000

@@ -20,9 +20,10 @@ from scoring.parking import ParkingLimit
 from scoring.pipeline import Pipeline
 from scoring.poll import Poll
 from sinks.parked import ParkedEvent, parse
+from stream.at_least_once import AtLeastOnce
 from stream.cli import app
 from stream.connection import connection_of
-from stream.delivery import AtLeastOnce, ExactlyOnce
+from stream.exactly_once import ExactlyOnce
 from stream.in_flight import PollInFlight
 from stream.publisher import OutRecord, Publisher
 from stream.reading import records_of
@@ -75,7 +76,9 @@ class Installation:
         self, limits: EventLimits, limit: ParkingLimit | None, records: int, polls: int | None
     ) -> Metrics:
         kafka, metrics = self.kafka, Metrics.create()
-        delivery = ExactlyOnce(kafka, self.group) if self._exactly_once else AtLeastOnce(kafka)
+        delivery = (
+            ExactlyOnce(kafka, self.group) if self._exactly_once else AtLeastOnce(kafka, self.group)
+        )
         await delivery.take_over([0, 1])
         pipeline = with_limits(limits)
         found = [poll async for poll in self._polls(records)]

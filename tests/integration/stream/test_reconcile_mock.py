@@ -9,8 +9,7 @@ from scoring.poll import Poll
 from sinks.migrations import migrate
 from sinks.store import open_store
 from stream.connection import connection_of
-from stream.delivery import AtLeastOnce
-from stream.publisher import Output
+from stream.publisher import Output, Publisher
 from stream.reading import records_of
 from stream.reconcile.run import reconcile
 from stream.reconcile.topics import Period
@@ -22,8 +21,8 @@ from tests.integration.stream.test_start import kafka_at
 
 async def deliver(kafka: KafkaSettings, poll: Poll, outputs: list[Output]) -> None:
     """Write output, and then the offset."""
-    async with AtLeastOnce(kafka) as delivery:
-        await delivery.lease(poll.partition).deliver(poll, outputs)
+    async with Publisher(connection_of(kafka), client_id="test") as publisher:
+        await publisher.publish_all(poll.partition, outputs)
 
 
 async def test_what_a_crash_repeated_is_counted_and_no_fault(
