@@ -1,7 +1,8 @@
 """ClickHouse: a server, or the engine in this process."""
 
 import errno
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,23 @@ class StoreRefused(Exception):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """
+    PEM files for https: whom to trust, and our own certificate with its key.
+
+    Without the first, whom the system trusts; with the second and no password, it tells the user.
+    """
+
+    cafile: Path | None = None
+    certfile: Path | None = None
+    keyfile: Path | None = None
+
+
+SYSTEMS_OWN = Certificates()
+"""Whom the system trusts, and no certificate of ours."""
 
 
 class Store(Protocol):
@@ -177,7 +195,13 @@ def _ask(call: Callable[[], Any], *, may_pass: bool = True) -> Any:
 
 
 def open_store(
-    url: str, *, user: str, password: str, database: str, read_only: bool = False
+    url: str,
+    *,
+    user: str,
+    password: str,
+    database: str,
+    certificates: Certificates = SYSTEMS_OWN,
+    read_only: bool = False,
 ) -> ClickHouse:
     """
     Open `http(s)://host:port` or `chdb:///path`; `read_only` forbids writing, and bounds queries.
@@ -185,7 +209,8 @@ def open_store(
     A database that is not there is created, unless `read_only`.
 
     Raises StoreUnavailable where nobody answers, and where another process has the path;
-    StoreRefused where a server knows no such user with that password.
+    StoreRefused where a server knows no such user with that password, or where its certificate or
+    ours is not accepted.
     """
     embedded = url.startswith("chdb://")
     if embedded and read_only and not Path(url.removeprefix("chdb://")).is_dir():
@@ -193,7 +218,7 @@ def open_store(
         raise StoreUnavailable(msg)
 
     def connect() -> Any:
-        client = _connect(url, user, password)
+        client = _connect(url, user, password, certificates)
         _use(client, database, create=not read_only)
         # chDB keeps settings with the handle, so a reader has a handle of its own.
         for name, value in READ_ONLY.items() if read_only else ():
@@ -208,7 +233,7 @@ def open_store(
     return ClickHouse(handle, guard)
 
 
-def _connect(url: str, user: str, password: str) -> Any:
+def _connect(url: str, user: str, password: str, certificates: Certificates) -> Any:
     import clickhouse_connect
 
     try:
@@ -228,6 +253,7 @@ def _connect(url: str, user: str, password: str) -> Any:
             send_receive_timeout=LONGEST_SECONDS,
             query_retries=0,
             autogenerate_session_id=False,
+            **_tls_options(certificates, password),
         )
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ("clickhouse_connect", "chdb", "urllib3"):
@@ -239,7 +265,50 @@ def _connect(url: str, user: str, password: str) -> Any:
         cause = passing(code, msg)
         if code and cause is None:
             raise StoreRefused(code, msg) from error
+        if refused := _tls_refusal(error):
+            msg = f"cannot open the store {url}: {refused}"
+            raise StoreRefused(0, msg) from None
+        if any(isinstance(one, ssl.SSLEOFError) for one in _causes(error)):
+            # So a server ends that wants a certificate, and one that is on its way down.
+            msg = f"cannot open the store {url}: it hung up; does it ask for our certificate?"
         raise StoreUnavailable(msg, cause or "away") from error
+
+
+def _tls_options(certificates: Certificates, password: str) -> dict[str, Any]:
+    """Give the driver's options; it checks the server's certificate and name unless told not to."""
+    files = {
+        "ca_cert": certificates.cafile,
+        "client_cert": certificates.certfile,
+        "client_cert_key": certificates.keyfile,
+    }
+    options: dict[str, Any] = {name: str(path) for name, path in files.items() if path is not None}
+    if certificates.certfile is not None:
+        # `mutual` lets the certificate tell the user, `strict` leaves that to the password.
+        options["tls_mode"] = "strict" if password else "mutual"
+    return options
+
+
+def _tls_refusal(error: BaseException) -> str:
+    """Say in a line who refuses whose certificate; nothing where it is about something else."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is refused ({cause.verify_message.rstrip('.')})"
+        reason = getattr(cause, "reason", None) if isinstance(cause, ssl.SSLError) else None
+        if reason and "ALERT" in reason:
+            return f"it refuses our certificate ({reason})"
+        if reason and "WRONG_VERSION" in reason:
+            return f"it does not speak TLS ({reason})"
+    return ""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen = 0
+    while error is not None and seen < 20:
+        yield error
+        # urllib3 gives its own errors a reason, which is the error below.
+        below = getattr(error, "reason", None)
+        yield from (one for one in (below, *error.args) if isinstance(one, ssl.SSLError))
+        error, seen = error.__cause__ or error.__context__, seen + 1
 
 
 def _use(client: Any, database: str, *, create: bool) -> None:

@@ -9,6 +9,7 @@ import faust
 from faust.exceptions import ConsumerNotStarted
 from mode.supervisors import CrashingSupervisor
 
+from stream.connection import connection_of
 from stream.in_flight import PollInFlight
 from stream.settings import Settings
 from stream.transport import PollConsumer, Transport
@@ -37,6 +38,8 @@ def new_app(settings: Settings, role: Role) -> faust.App:
     app = faust.App(
         f"{kafka.group_prefix}-{role}",
         broker=";".join(f"kafka://{server}" for server in servers),
+        broker_credentials=connection_of(kafka).credentials(),
+        consumer_group_instance_id=kafka.group_instance_id,
         autodiscover=False,
         # Nothing is kept there: no tables. Without a value Faust makes a folder where it stands.
         datadir=tempfile.gettempdir(),

@@ -5,22 +5,20 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-import stamina
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, NotCoordinatorError
 from aiokafka.structs import OffsetAndMetadata
 
 from scoring.parking import ParkingHistory
 from scoring.poll import Poll
 from scoring.recent import RecentEvents
+from stream.connection import connection_of
+from stream.groups import committed_offsets
 from stream.publisher import Output, Publisher, TransactionalPublisher
 from stream.read_back import read_back
 from stream.settings import KafkaSettings, Settings
-from stream.topics import keeps_transactions, parked_record_bytes
-
-_ASK_SECONDS = 10.0
+from stream.topic_settings import keeps_transactions
+from stream.topics import parked_record_bytes
 
 logger = structlog.get_logger(__name__)
 
@@ -111,7 +109,7 @@ class AtLeastOnce:
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._publisher = Publisher(
-            kafka.bootstrap_servers,
+            connection_of(kafka),
             client_id="creditstream-scoring",
             largest=parked_record_bytes(kafka),
         )
@@ -205,7 +203,7 @@ class ExactlyOnce:
             number: OwnedPartition(
                 publisher,
                 self._group,
-                max(0, committed[number].offset),
+                committed[number].offset,
                 recent[number],
                 ParkingHistory.parse(committed[number].metadata or ""),
             )
@@ -232,7 +230,7 @@ class ExactlyOnce:
     def _publisher(self, partition: int) -> TransactionalPublisher:
         of_partition = f"{self._kafka.applications}-{partition}"
         return TransactionalPublisher(
-            self._kafka.bootstrap_servers,
+            connection_of(self._kafka),
             client_id=f"creditstream-scoring-{partition}",
             transactional_id=f"{self._group}-{of_partition}",
             largest=parked_record_bytes(self._kafka),
@@ -241,28 +239,8 @@ class ExactlyOnce:
     async def _committed(self, partitions: Collection[int]) -> dict[int, OffsetAndMetadata]:
         # Asked anew: a consumer may answer by what it asked before the fencing.
         asked = {TopicPartition(self._kafka.applications, n): n for n in partitions}
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka.bootstrap_servers)
-        try:
-            async with asyncio.timeout(_ASK_SECONDS):
-                await admin.start()
-                found: dict[TopicPartition, OffsetAndMetadata] = {}
-                # Until the group has a coordinator that may tell; `timeout` above ends it.
-                async for attempt in stamina.retry_context(
-                    on=_passes, attempts=None, timeout=None, wait_max=1.0
-                ):
-                    with attempt:
-                        found = await admin.list_consumer_group_offsets(
-                            self._group, partitions=list(asked)
-                        )
-                        if not found:  # so a coordinator answers that is none any more
-                            raise NotCoordinatorError
-        finally:
-            await admin.close()
+        found = await committed_offsets(connection_of(self._kafka), self._group, asked)
         return {number: found[tp] for tp, number in asked.items()}
-
-
-def _passes(error: Exception) -> bool:
-    return isinstance(error, KafkaError) and error.retriable
 
 
 async def delivery_of(settings: Settings, group: str) -> AtLeastOnce | ExactlyOnce:

@@ -16,6 +16,7 @@ from monitoring.metrics import Metrics
 from scoring.poll import Poll
 from sinks.ledger import LedgerBatch, LedgerDamaged, decode
 from stream.app import Agent, Polls
+from stream.connection import connection_of
 from stream.in_flight import PollInFlight
 from stream.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings
@@ -45,7 +46,7 @@ def monitor_agent(
         state = _State(_restore(checkpoint))
         name = "creditstream-monitor"
         async with (
-            Publisher(kafka.bootstrap_servers, client_id=name) as publisher,
+            Publisher(connection_of(kafka), client_id=name) as publisher,
             asyncio.TaskGroup() as group,
         ):
             saving = group.create_task(_save_regularly(checkpoint, state))

@@ -8,6 +8,7 @@ from monitoring.metrics import Metrics
 from scoring.decision import instant
 from sinks.blocks import Unfit
 from sinks.parked import ParkedEvent
+from stream.connection import connection_of
 from stream.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings
 from stream.topics import parked_record_bytes
@@ -39,7 +40,7 @@ def parking(kafka: KafkaSettings, metrics: Metrics) -> Park:
 
         # So seldom that a producer of its own for each time is the less to keep.
         async with Publisher(
-            kafka.bootstrap_servers, client_id="creditstream-sink", largest=largest
+            connection_of(kafka), client_id="creditstream-sink", largest=largest
         ) as publisher:
             for partition, unfits in groupby(sorted(found, key=_partition), key=_partition):
                 await publisher.publish(kafka.parked, partition, map(record, unfits), largest)

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from scoring.decision import Origin
 from scoring.parking import ParkingHistory, ParkingLimit
@@ -16,6 +16,7 @@ from scoring.poll import Poll
 from scoring.recent import RecentEvents
 from sinks.parked import ParkedDamaged, parse
 from stream.codec import EVENT_DIGEST
+from stream.connection import connection_of
 from stream.records import each_record, offsets_of
 from stream.settings import KafkaSettings
 
@@ -35,8 +36,7 @@ async def read_back(kafka: KafkaSettings, partitions: Collection[int]) -> dict[i
     found = {partition: RecentEvents(size) for partition in partitions}
     if not size:
         return found
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka.bootstrap_servers,
+    consumer = connection_of(kafka).consumer(
         isolation_level="read_committed",
         enable_auto_commit=False,
         auto_offset_reset="earliest",
@@ -85,9 +85,10 @@ async def _tail(
     kafka: KafkaSettings, topic: str, partition: int, count: int
 ) -> AsyncIterator[ConsumerRecord]:
     """Read the last records of a partition: beside each may stand the marker of a transaction."""
-    there = (await offsets_of(kafka.bootstrap_servers, topic)).get(partition, range(0))
+    connection = connection_of(kafka)
+    there = (await offsets_of(connection, topic)).get(partition, range(0))
     last = range(max(there.start, there.stop - 2 * count), there.stop)
-    records = each_record(kafka.bootstrap_servers, topic, {partition: last})
+    records = each_record(connection, topic, {partition: last})
     async with aclosing(records):
         async for record in records:
             yield record

@@ -6,11 +6,13 @@ from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from stream.connection import Connection
+
 _READ_SECONDS = 60.0
 
 
 async def offsets_of(
-    bootstrap_servers: str, topic: str, since: datetime | None = None
+    connection: Connection, topic: str, since: datetime | None = None
 ) -> dict[int, range]:
     """
     Give the offsets that a topic has at present, by partition.
@@ -18,7 +20,7 @@ async def offsets_of(
     With `since`, from the first record of that time on, where the broker finds one. Raises
     aiokafka's KafkaError, TimeoutError.
     """
-    async with asyncio.timeout(_READ_SECONDS), _reader(bootstrap_servers, topic) as consumer:
+    async with asyncio.timeout(_READ_SECONDS), _reader(connection, topic) as consumer:
         partitions = consumer.assignment()
         begins = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
@@ -30,7 +32,7 @@ async def offsets_of(
 
 
 async def each_record(
-    bootstrap_servers: str, topic: str, within: Mapping[int, range]
+    connection: Connection, topic: str, within: Mapping[int, range]
 ) -> AsyncGenerator[ConsumerRecord]:
     """
     Read stretches of a topic's partitions, committed records only, each partition's in order.
@@ -41,7 +43,7 @@ async def each_record(
     stretches = {TopicPartition(topic, number): at for number, at in within.items() if at}
     if not stretches:
         return
-    async with _reader(bootstrap_servers) as consumer:
+    async with _reader(connection) as consumer:
         consumer.assign(list(stretches))
         for tp, offsets in stretches.items():
             consumer.seek(tp, offsets.start)
@@ -59,10 +61,9 @@ async def each_record(
                         yield record
 
 
-def _reader(bootstrap_servers: str, *topics: str) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
+def _reader(connection: Connection, *topics: str) -> AIOKafkaConsumer:
+    return connection.consumer(
         *topics,
-        bootstrap_servers=bootstrap_servers,
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,

@@ -1,13 +1,15 @@
 """
 ClickHouse's HTTP interface over chDB, as far as clickhouse-connect needs it, with faults to order.
 
-    python -P chdb_server.py FOLDER PORT USER PASSWORD
+    python -P chdb_server.py FOLDER PORT USER PASSWORD [CERTIFICATE [AUTHORITY]]
 
 The real engine behind the real client, but not ClickHouse's own server: one user who may do
 everything, no sessions, answers uncompressed, and a body must say its length. It serves on
 127.0.0.1, on a free port where PORT is 0, and says `listening on PORT` when it does. What was
 acknowledged is in FOLDER, and is there again after a kill. `POST /faults` takes the faults to come;
 `GET /busy` gives the number of statements under way.
+With a CERTIFICATE (and its key, PEM) it speaks https; with an AUTHORITY it asks clients for one,
+which may tell the user instead of a password.
 It needs the standard library and chDB alone, so that it may run as a file.
 """
 
@@ -17,6 +19,7 @@ import contextlib
 import json
 import random
 import re
+import ssl
 import sys
 import tempfile
 import threading
@@ -260,6 +263,9 @@ class Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers["Content-Length"]))
 
     def _check_password(self) -> None:
+        if self.headers.get("X-ClickHouse-SSL-Certificate-Auth") == "on":
+            self._check_certificate()
+            return
         scheme, _, credentials = self.headers.get("Authorization", "").partition(" ")
         try:
             decoded = base64.b64decode(credentials).decode() if scheme == "Basic" else ""
@@ -271,6 +277,15 @@ class Handler(BaseHTTPRequestHandler):
                 f"Code: {_AUTHENTICATION_FAILED}. DB::Exception: {user}: Authentication failed: "
                 "password is incorrect, or there is no user with such name. (AUTHENTICATION_FAILED)"
             )
+            raise Refused(msg, _AUTHENTICATION_FAILED)
+
+    def _check_certificate(self) -> None:
+        shown = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else {}
+        subject: Any = (shown or {}).get("subject", ())
+        names = [value for name in subject for _, value in name]
+        user = self.headers.get("X-ClickHouse-User", "")
+        if [user] != names or user != self.server.user:
+            msg = f"Code: {_AUTHENTICATION_FAILED}. DB::Exception: {user}: Authentication failed"
             raise Refused(msg, _AUTHENTICATION_FAILED)
 
     def _answer(
@@ -313,10 +328,19 @@ def _listening(engine: Engine, port: int, user: str, password: str) -> Server:
             return Server(engine, random.choice(_PORTS), user, password)
 
 
-def main(folder: str, port: str, user: str, password: str) -> None:
+def main(
+    folder: str, port: str, user: str, password: str, certificate: str = "", authority: str = ""
+) -> None:
     """Serve until killed."""
     engine = Engine(folder)
     with _listening(engine, int(port), user, password) as server:
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            if authority:
+                context.load_verify_locations(authority)
+                context.verify_mode = ssl.CERT_REQUIRED
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         print(f"listening on {server.server_port}", flush=True)  # noqa: T201 - how we tell the port
         server.serve_forever()
 

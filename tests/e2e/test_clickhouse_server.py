@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from models.prepared import Prepared
 from sinks.ledger import encode
 from sinks.store import ClickHouse
+from stream.connection import connection_of
 from stream.publisher import OutRecord, Publisher
 from stream.settings import Settings
 from tests.clickhouse import ChdbServer
@@ -108,7 +109,7 @@ def test_strangers_on_its_topics_and_a_row_that_is_refused_are_parked_and_all_el
     strangers = (kafka.ledger, kafka.parked, kafka.alarms)
 
     async def send_strangers() -> None:
-        async with Publisher(kafka.bootstrap_servers, client_id="test") as publisher:
+        async with Publisher(connection_of(kafka), client_id="test") as publisher:
             for topic in strangers:
                 junk = OutRecord(b"key", b"junk", [], 1_767_225_600_000)
                 await publisher.publish(topic, 1, [junk])
@@ -151,7 +152,7 @@ def random_messages() -> Iterator[bytes]:
 async def fill_ledger(settings: Settings, messages: Iterable[bytes]) -> int:
     """Send messages to the ledger; give how many bytes they have."""
     kafka, size = settings.kafka, 0
-    async with Publisher(kafka.bootstrap_servers, client_id="test") as publisher:
+    async with Publisher(connection_of(kafka), client_id="test") as publisher:
         for number, message in enumerate(messages):
             record = OutRecord(None, message, [], 1_767_225_600_000)
             await publisher.publish(kafka.ledger, number % kafka.partitions, [record])

@@ -80,7 +80,7 @@ def probe_scoring(points: Points) -> None:
     import stream.delivery
     import stream.transport
     from scoring import pipeline
-    from stream import publisher
+    from stream import connection, publisher
 
     class Producer(AIOKafkaProducer):  # type: ignore[misc] # untyped library
         async def begin_transaction(self) -> None:
@@ -108,7 +108,7 @@ def probe_scoring(points: Points) -> None:
             await super().commit_transaction()
             points.passed("committed")
 
-    setattr(publisher, "AIOKafkaProducer", Producer)  # noqa: B010 - it only imports the name
+    setattr(connection, "AIOKafkaProducer", Producer)  # noqa: B010 - it only imports the name
     before(stream.transport.PollConsumer, "_hand_over", points, "polled")
     before(pipeline, "enrich", points, "decoded")
     before(pipeline, "judge", points, "enriched")

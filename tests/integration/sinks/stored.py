@@ -29,6 +29,7 @@ VIEWS = (
     "feature_age",
     "parked",
     "parked_by_cause",
+    "delivery_by_hour",
     "alarms",
 )
 

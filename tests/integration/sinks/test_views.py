@@ -250,3 +250,26 @@ def test_migrating_again_changes_nothing_and_brings_back_a_view(store: Store) ->
     assert rows(store, "SELECT * FROM parked_by_cause") == []
     ran = rows(store, "SELECT file, count() AS times FROM schema_migrations GROUP BY file")
     assert {row["times"] for row in ran} == {1}
+
+
+def test_delivery_is_counted_by_the_hour_and_partition_of_the_application(store: Store) -> None:
+    hour_us = 60 * MINUTE_US
+    first = a_batch(3, decided_at_us=START_US + MINUTE_US)
+    later = a_batch(2, first_offset=3, decided_at_us=START_US + hour_us + MINUTE_US)
+    other = a_batch(1, first_offset=40, partition=1)
+    sink = Inserts(store)
+    sink.insert_ledger(ledger(first, later, other))
+    sink.insert_ledger(ledger(first))
+
+    found = rows(store, "SELECT * FROM delivery_by_hour")
+
+    told = ("hour", "origin_partition", "decided", "parked", "first_offset", "last_offset")
+    midnight, one = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 1, tzinfo=UTC)
+    assert [tuple(row[name] for name in told) for row in found] == [
+        (midnight, 0, 3, 0, 0, 2),
+        (midnight, 1, 1, 0, 40, 40),
+        (one, 0, 2, 0, 3, 4),
+    ]
+    sink.insert_parked([parked(7), parked(8)])
+    (row,) = rows(store, "SELECT * FROM delivery_by_hour WHERE parked")
+    assert (row["hour"], row["origin_topic"], row["parked"]) == (midnight, "applications", 2)

@@ -10,6 +10,7 @@ from scoring.poll import Poll
 from sinks.blocks import ARROW_STREAM, Unfit, ledger_block
 from sinks.ledger import decode, encode
 from sinks.parked import parse
+from stream.connection import connection_of
 from stream.parking import parking
 from stream.reading import records_of
 from stream.settings import KafkaSettings
@@ -40,7 +41,7 @@ async def test_what_is_parked_says_where_it_stood_and_can_be_sent_again(mock_bro
     park = parking(kafka, metrics)
     await park([a_refused_row(), Unfit(damaged, 1, "damaged", "not a ledger message")])
 
-    found = await records_of(kafka.bootstrap_servers, kafka.parked)
+    found = await records_of(connection_of(kafka), kafka.parked)
     events = {record.partition: parse(record.key, record.value, record.headers) for record in found}
     refused, junk = events[1], events[0]
     assert (refused.stage, refused.code, refused.rule) == ("sink", "refused", "Code: 469.")
@@ -62,7 +63,7 @@ async def test_a_record_above_the_limit_is_parked_by_digest_and_head(mock_broker
 
     await parking(kafka, Metrics.create())([Unfit(large, 0, "damaged", "no alarm")])
 
-    (record,) = await records_of(kafka.bootstrap_servers, kafka.parked)
+    (record,) = await records_of(connection_of(kafka), kafka.parked)
     event = parse(record.key, record.value, record.headers)
     assert event.value == value[:65_536]
     assert hashlib.sha256(value).hexdigest() in event.cut
