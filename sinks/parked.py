@@ -20,6 +20,7 @@ SinkCode = Literal["damaged", "refused"]
 
 _HEAD = 65_536
 _ORIGIN = re.compile(r"([^/]+)/([0-9]{1,10})/([0-9]{1,19})")
+_FIRST_MS, _LAST_MS = -2_208_988_800_000, 10_413_791_999_999  # the years 1900 to 2299
 _HEADER = 10
 """Bytes that a header has, at most, beside its name and value."""
 
@@ -221,12 +222,17 @@ def parse(key: bytes | None, value: bytes | None, headers: Headers) -> ParkedEve
 
 
 def parked_table(events: Sequence[ParkedEvent]) -> pa.Table:
-    """Turn parked events into rows of PARKED_SCHEMA, in their order."""
+    """
+    Turn parked events into rows of PARKED_SCHEMA, in their order.
+
+    A Kafka timestamp may be any number; beyond what ClickHouse's dates hold it is the first or last
+    of these. The topic keeps it as it was.
+    """
     columns = {
         "origin_topic": [event.topic for event in events],
         "origin_partition": [event.partition for event in events],
         "origin_offset": [event.offset for event in events],
-        "produced_at": [event.produced_at_ms for event in events],
+        "produced_at": [min(max(event.produced_at_ms, _FIRST_MS), _LAST_MS) for event in events],
         "parked_at": [event.parked_at for event in events],
         "stage": [event.stage for event in events],
         "code": [event.code for event in events],

@@ -159,10 +159,10 @@ class ClickHouse:
 
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         """Insert an Arrow table in one block."""
-        # A block after an outage may hold more months, each a partition, than the engine's 100.
         settings = {
             "async_insert": 0,
             "insert_deduplication_token": token,
+            # An event's month is its producer's to choose: a block may hold some thousand.
             "max_partitions_per_insert_block": 0,
         }
         # An insert whose reply is lost took effect and comes again: hence the token. (The driver

@@ -310,6 +310,9 @@ class Settings(BaseSettings):
         Path(".creditstream/features.parquet"),
         description="The feature table: a Parquet file, a link to one, or a folder of them.",
     )
+    features_max_mb: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        8_192, description="A feature table that takes more MiB of memory as it loads is refused."
+    )
     features_cache: bool = Field(
         True, description="Keep the table as `<features>.matrix` beside it, for workers to share."
     )

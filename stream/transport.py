@@ -19,6 +19,7 @@ from mode.types import ServiceT
 from scoring.poll import Poll
 from stream.in_flight import PartitionProgress, PollInFlight
 from stream.pinned import replace
+from stream.readable_records import ReadableRecords
 
 # Faust asks the broker to hold a fetch for 1.5 s, in which a partition can stall.
 LONGEST_FETCH_WAIT_MS = 100
@@ -82,8 +83,9 @@ class PollConsumerThread(faust_aiokafka.AIOKafkaConsumerThread):
     """Faust's consumer thread with a shorter fetch wait, reading committed records only."""
 
     def _create_worker_consumer(self, transport: "Transport") -> AIOKafkaConsumer:  # type: ignore[override] # ours makes it
-        # The fetcher looks the class up in its module.
+        # The fetcher looks the classes up in its module.
         replace(aiokafka_fetcher, "PartitionRecords", PlainRecords)
+        replace(aiokafka_fetcher, "MemoryRecords", ReadableRecords)
         replace(aiokafka_consumer, "GroupCoordinator", StaticCoordinator)
         kafka_errors.setdefault(MemberReplaced.errno, MemberReplaced)
         consumer = super()._create_worker_consumer(transport)
