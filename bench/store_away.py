@@ -29,6 +29,7 @@ from models.prepared import Prepared
 from models.train import train_prepared
 from stream.app import Role
 from stream.brokers import ApacheKafka
+from stream.connection import connection_of
 from stream.installation import await_ready
 from stream.machine import Machine, print_json, this_machine
 from stream.publisher import OutRecord, Publisher
@@ -214,8 +215,8 @@ async def measure(run: Run, server: ChdbServer, steady_s: float, away_s: float) 
         run.stop.set()
         return behind, first, seconds, caught_up
 
-    servers = run.kafka.bootstrap_servers
-    async with Publisher(servers, client_id="bench", deadline=PATIENCE_S) as publisher:
+    connection = connection_of(run.kafka)
+    async with Publisher(connection, client_id="bench", deadline=PATIENCE_S) as publisher:
         async with asyncio.timeout(WARM_UP_S + 2 * steady_s + away_s + PATIENCE_S):
             async with asyncio.TaskGroup() as group:
                 looking = group.create_task(run.look())
