@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from stream.commands import asking, featuring, making, parking, running
+from stream.commands import asking, featuring, making, parking, reconciling, running
 
 
 def _group(meaning: str) -> typer.Typer:
@@ -33,6 +33,7 @@ for command in (
     asking.drift,
     asking.report,
     asking.contracts,
+    reconciling.reconcile,
     asking.doctor,
 ):
     app.command()(command)
@@ -67,6 +68,7 @@ app.add_typer(features, name="features")
 benches = _group("Measurements, with machine and versions.")
 benches.command("pipeline")(asking.bench_pipeline)
 benches.command("delivery")(asking.bench_delivery)
+benches.command("reconcile")(asking.bench_reconcile)
 benches.command("features")(asking.bench_features)
 app.add_typer(benches, name="bench")
 

@@ -1,60 +1,41 @@
 """How a poll's output and its offset reach Kafka: in one transaction, or one after the other."""
 
-import asyncio
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, Self
-
-import stamina
-import structlog
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, NotCoordinatorError
-from aiokafka.structs import OffsetAndMetadata
 
 from scoring.parking import ParkingHistory
 from scoring.poll import Poll
 from scoring.recent import RecentEvents
-from stream.clients import AIOKAFKA, KafkaClients
-from stream.publisher import Output, Publisher, TransactionalPublisher
-from stream.read_back import read_back
-from stream.settings import KafkaSettings, Settings
-from stream.topics import keeps_transactions, parked_record_bytes
-
-_ASK_SECONDS = 10.0
-
-logger = structlog.get_logger(__name__)
+from stream.at_least_once import AtLeastOnce
+from stream.composition import parking_limit
+from stream.exactly_once import ExactlyOnce
+from stream.publisher import Output
+from stream.settings import Settings
+from stream.topic_settings import keeps_transactions
 
 
 class DeliveryImpossible(Exception):
     """The broker cannot do what the settings ask for; says what to set instead."""
 
 
-class LogTruncated(Exception):
-    """A topic ends before what was read of it: it was made anew, or has lost records."""
-
-    def __init__(self, poll: Poll, end_offset: int, next_offset: int) -> None:
-        place = f"{poll.topic}/{poll.partition}"
-        msg = (
-            f"{place} ends at {end_offset}, but all before {next_offset} was decided: the topic "
-            "was made anew, or has lost records. Say where to go on: kafka-consumer-groups "
-            "--reset-offsets while no worker runs"
-        )
-        super().__init__(msg)
-
-
 class Lease(Protocol):
     """
     One partition of the input in the hands of one owner, until the next `take_over`.
 
-    `recent` are the events that were decided lately; None where nobody knows. `parking` is what
-    became of the latest events; None where it is to be read back first.
+    `recent` are the events that were decided lately; `parking` is what became of the latest events.
     """
 
-    recent: RecentEvents | None
-    parking: ParkingHistory | None
+    recent: RecentEvents
+    parking: ParkingHistory
 
-    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
-        """Give what of a poll was not delivered before; `end_offset` is its partition's end."""
+    async def take_up(
+        self, poll: Poll, end_offset: int | None, text_of: Callable[[str], str]
+    ) -> Poll:
+        """
+        Give what of a poll is still to be decided; what was begun of it before is finished.
+
+        `end_offset` is its partition's end; `text_of` has the words of a reason.
+        """
 
     async def deliver(
         self, poll: Poll, outputs: Sequence[Output], parking: ParkingHistory | None = None
@@ -80,194 +61,6 @@ class Delivery(Protocol):
         """Give a partition's present lease, for one poll from beginning to end; None: another's."""
 
 
-@dataclass(slots=True)
-class SharedPartition:
-    """A partition of the input that others may write for, too; what they did, nobody knows."""
-
-    publisher: Publisher
-    recent: RecentEvents | None = None
-    parking: ParkingHistory | None = None
-
-    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:  # noqa: ARG002
-        """Give the poll: what was delivered of it before, nobody knows."""
-        return poll
-
-    async def deliver(
-        self, poll: Poll, outputs: Sequence[Output], parking: ParkingHistory | None = None
-    ) -> None:
-        """Write the output; raises an ExceptionGroup of what `Publisher.publish` does."""
-        await self.publisher.publish_all(poll.partition, outputs)
-        self.parking = parking or self.parking
-
-
-class AtLeastOnce:
-    """
-    Output first, acknowledged by all in-sync replicas; the offset is Faust's to commit later.
-
-    A crash between the two repeats the output.
-    """
-
-    way = "at_least_once"
-
-    def __init__(self, kafka: KafkaSettings, clients: KafkaClients = AIOKAFKA) -> None:
-        self._publisher = Publisher(
-            kafka.bootstrap_servers,
-            client_id="creditstream-scoring",
-            largest=parked_record_bytes(kafka),
-            clients=clients,
-        )
-        self._partitions: dict[int, SharedPartition] = {}
-
-    async def __aenter__(self) -> Self:
-        await self._publisher.__aenter__()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._publisher.__aexit__()
-
-    async def take_over(self, partitions: Collection[int]) -> None:
-        """Do nothing: whoever has a partition may write."""
-
-    def lease(self, partition: int) -> SharedPartition:
-        """Give the partition, whoever may have it too."""
-        return self._partitions.setdefault(partition, SharedPartition(self._publisher))
-
-
-@dataclass(slots=True)
-class OwnedPartition:
-    """
-    A partition of the input, and who alone writes what it leads to.
-
-    Records below `next_offset` are never delivered again, whatever a consumer may still hand over.
-    A later owner, also in this process, makes `deliver` raise. What became of the events goes with
-    the offset: as its metadata, so that a new owner counts on.
-    """
-
-    publisher: TransactionalPublisher
-    group: str
-    next_offset: int
-    recent: RecentEvents | None
-    parking: ParkingHistory | None
-
-    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
-        """Give the records of a poll from the next offset on; raises LogTruncated."""
-        if end_offset is not None and end_offset < self.next_offset:
-            raise LogTruncated(poll, end_offset, self.next_offset)
-        return poll.since(self.next_offset)
-
-    async def deliver(
-        self, poll: Poll, outputs: Sequence[Output], parking: ParkingHistory | None = None
-    ) -> None:
-        """Write output and offset, all or nothing; raises as `TransactionalPublisher.commit`."""
-        parking = parking or self.parking
-        next_offset = int(poll.offsets[-1]) + 1
-        tp = TopicPartition(poll.topic, poll.partition)
-        offsets = {tp: OffsetAndMetadata(next_offset, parking.text() if parking else "")}
-        await self.publisher.commit(poll.partition, outputs, offsets, self.group)
-        self.next_offset, self.parking = next_offset, parking
-
-
-class ExactlyOnce:
-    """
-    One transaction a poll, with its output and its offset; a publisher of its own a partition.
-
-    The transactional id follows from the partition, so that a new owner fences off the old one. It
-    does so before it asks for the committed offset: what the old one had open is then aborted, and
-    what it had committed is seen.
-    """
-
-    way = "exactly_once"
-
-    def __init__(self, kafka: KafkaSettings, group: str, clients: KafkaClients = AIOKAFKA) -> None:
-        self._kafka = kafka
-        self._group = group
-        self._clients = clients
-        self._owned: dict[int, OwnedPartition] = {}
-        self._open: list[TransactionalPublisher] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._close()
-
-    async def take_over(self, partitions: Collection[int]) -> None:
-        """Fence off who owned the partitions before, then learn what they had committed."""
-        self._owned = {}
-        await self._close()
-        if not partitions:
-            return
-        publishers = {number: self._publisher(number) for number in sorted(partitions)}
-        async with asyncio.TaskGroup() as group:
-            for publisher in publishers.values():
-                group.create_task(self._enter(publisher))
-        committed = await self._committed(publishers)
-        recent = await read_back(self._kafka, publishers, self._clients)
-        self._owned = {
-            number: OwnedPartition(
-                publisher,
-                self._group,
-                max(0, committed[number].offset),
-                recent[number],
-                ParkingHistory.parse(committed[number].metadata or ""),
-            )
-            for number, publisher in publishers.items()
-        }
-        offsets = {number: owned.next_offset for number, owned in self._owned.items()}
-        logger.info("delivery.taken_over", offsets=offsets)
-
-    def lease(self, partition: int) -> OwnedPartition | None:
-        """Give the partition as it is owned since the last `take_over`; None where it is not."""
-        return self._owned.get(partition)
-
-    async def _enter(self, publisher: TransactionalPublisher) -> None:
-        self._open.append(await publisher.__aenter__())
-
-    async def _close(self) -> None:
-        """Close all at once: one that waits for a broker that is away must not hold the others."""
-        closing = [publisher.__aexit__() for publisher in self._open]
-        self._open = []
-        for failed in await asyncio.gather(*closing, return_exceptions=True):
-            if failed is not None:
-                logger.warning("delivery.not_closed", cause=str(failed) or type(failed).__name__)
-
-    def _publisher(self, partition: int) -> TransactionalPublisher:
-        of_partition = f"{self._kafka.applications}-{partition}"
-        return TransactionalPublisher(
-            self._kafka.bootstrap_servers,
-            client_id=f"creditstream-scoring-{partition}",
-            transactional_id=f"{self._group}-{of_partition}",
-            largest=parked_record_bytes(self._kafka),
-            clients=self._clients,
-        )
-
-    async def _committed(self, partitions: Collection[int]) -> dict[int, OffsetAndMetadata]:
-        # Asked anew: a consumer may answer by what it asked before the fencing.
-        asked = {TopicPartition(self._kafka.applications, n): n for n in partitions}
-        admin = self._clients.admin(bootstrap_servers=self._kafka.bootstrap_servers)
-        try:
-            async with asyncio.timeout(_ASK_SECONDS):
-                await admin.start()
-                found: dict[TopicPartition, OffsetAndMetadata] = {}
-                # Until the group has a coordinator that may tell; `timeout` above ends it.
-                async for attempt in stamina.retry_context(
-                    on=_passes, attempts=None, timeout=None, wait_max=1.0
-                ):
-                    with attempt:
-                        found = await admin.list_consumer_group_offsets(
-                            self._group, partitions=list(asked)
-                        )
-                        if not found:  # so a coordinator answers that is none any more
-                            raise NotCoordinatorError
-        finally:
-            await admin.close()
-        return {number: found[tp] for tp, number in asked.items()}
-
-
-def _passes(error: Exception) -> bool:
-    return isinstance(error, KafkaError) and error.retriable
-
-
 async def delivery_of(settings: Settings, group: str) -> AtLeastOnce | ExactlyOnce:
     """
     Make what the settings ask for or, where they do not, the best that the broker can do.
@@ -283,5 +76,5 @@ async def delivery_of(settings: Settings, group: str) -> AtLeastOnce | ExactlyOn
         )
         raise DeliveryImpossible(msg)
     if wanted == "at_least_once" or not able:
-        return AtLeastOnce(kafka)
+        return AtLeastOnce(kafka, group, parking_limit(settings))
     return ExactlyOnce(kafka, group)

@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from scoring.decode import Code
 from scoring.envelope import LONGEST_SOURCE, REDRIVEN, REDRIVEN_OF
-from sinks.parked import PREFIX, Stage
+from sinks.parked import PREFIX, SinkCode, Stage
 from stream.codec import APPLICATION_TYPE, DECISION_TYPE, EVENT_DIGEST
 
 _JSON = "application/json"
@@ -95,11 +95,16 @@ class ParkedHeaders(msgspec.Struct, rename=lambda name: PREFIX + name.replace("_
     What the headers of a parked event say of it, as text in UTF-8.
 
     Its key, its value and its own headers stand beside them as they came, but for headers of its
-    own that begin as these do.
+    own that begin as these do. An event may stand here more than once: its stage and origin name
+    it. At the stage `sink` it is a record that is none of its topic's, or a decision that a table
+    of ClickHouse does not take: its ledger row as a ledger message, with the application's origin.
     """
 
     stage: Annotated[Stage, Meta(description="Where it failed.")]
-    code: Annotated[Code, Meta(description="What was wrong.")]
+    code: Annotated[
+        Code | SinkCode,
+        Meta(description="What was wrong; `damaged` and `refused` are of the stage `sink`."),
+    ]
     path: Annotated[str, Meta(max_length=120, description="The field; `$` is the whole document.")]
     value: Annotated[str, Meta(max_length=120, description="What stood there, cut.")]
     rule: Annotated[str, Meta(description="What it broke, in words.")]

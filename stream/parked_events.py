@@ -13,9 +13,10 @@ from aiokafka import ConsumerRecord
 
 from scoring.envelope import redriven_of
 from sinks.parked import ParkedDamaged, ParkedEvent, parse
+from stream.connection import connection_of
 from stream.records import each_record, offsets_of
 from stream.settings import KafkaSettings
-from stream.topics import check_topics, naming_the_broker
+from stream.topics import check_topics
 
 _PLACES = re.compile(
     r"(?:(?P<topic>[a-zA-Z0-9._-]{1,249})/)?(?P<partition>\d{1,10})/(?P<first>\d{1,19})"
@@ -181,10 +182,10 @@ class ParkedTopic:
         Whether events were driven again stands on the topic of applications, which is read for it
         from where the first of them had come from.
         """
-        servers = kafka.bootstrap_servers
+        connection = connection_of(kafka)
         await check_topics(kafka, [kafka.parked])
-        with naming_the_broker(servers):
-            there = await offsets_of(servers, kafka.parked, wanted.since)
+        async with connection.errors_named():
+            there = await offsets_of(connection, kafka.parked, wanted.since)
         within = _narrowed(there, wanted.places, kafka.parked)
         opened = cls(kafka, wanted, within, {})
         if wanted.redriven is None:
@@ -218,18 +219,17 @@ class ParkedTopic:
         return found
 
     async def _events(self) -> AsyncGenerator[Parked]:
-        servers = self.kafka.bootstrap_servers
-        records = each_record(servers, self.kafka.parked, self.within)
-        with naming_the_broker(servers):
-            async with aclosing(records):
-                async for record in records:
-                    parked = _parked(record)
-                    if self.wanted.takes(parked):
-                        yield parked
+        connection = connection_of(self.kafka)
+        records = each_record(connection, self.kafka.parked, self.within)
+        async with connection.errors_named(), aclosing(records):
+            async for record in records:
+                parked = _parked(record)
+                if self.wanted.takes(parked):
+                    yield parked
 
     async def _driven(self) -> dict[str, tuple[str, ...]]:
         """Find where events were driven to: behind where they came from, in the same partition."""
-        servers, topic = self.kafka.bootstrap_servers, self.kafka.applications
+        connection, topic = connection_of(self.kafka), self.kafka.applications
         first: dict[int, int] = {}
         async with aclosing(self._events()) as events:
             async for parked in events:
@@ -239,14 +239,14 @@ class ParkedTopic:
                         event.offset, first.get(event.partition, event.offset)
                     )
         driven: dict[str, tuple[str, ...]] = {}
-        with naming_the_broker(servers):
-            there = await offsets_of(servers, topic)
+        async with connection.errors_named():
+            there = await offsets_of(connection, topic)
             within = {
                 number: range(max(at.start, first[number]), at.stop)
                 for number, at in there.items()
                 if number in first
             }
-            records = each_record(servers, topic, within)
+            records = each_record(connection, topic, within)
             async with aclosing(records):
                 async for record in records:
                     if (drive := redriven_of(record.headers)) is not None:

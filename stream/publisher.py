@@ -11,7 +11,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import OffsetAndMetadata
 
 from scoring.poll import Headers
-from stream.clients import AIOKAFKA, KafkaClients
+from stream.connection import Connection
 from stream.pinned import replace
 
 MAX_BATCH_BYTES = 900_000
@@ -68,16 +68,14 @@ class Publisher:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        connection: Connection,
         *,
         client_id: str,
         largest: int = MAX_BATCH_BYTES,
         deadline: float = 30.0,
-        clients: KafkaClients = AIOKAFKA,
     ) -> None:
-        self._new_producer = clients.producer
+        self._connection = connection
         self._options: dict[str, object] = {
-            "bootstrap_servers": bootstrap_servers,
             "client_id": client_id,
             "acks": "all",
             "enable_idempotence": True,
@@ -92,7 +90,7 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
 
     async def __aenter__(self) -> Self:
-        producer = self._new_producer(**self._options)
+        producer = self._connection.producer(**self._options)
         try:
             await asyncio.wait_for(producer.start(), self._deadline)
         except BaseException:
@@ -173,21 +171,14 @@ class TransactionalPublisher(Publisher):
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        connection: Connection,
         *,
         client_id: str,
         transactional_id: str,
         largest: int = MAX_BATCH_BYTES,
         deadline: float = TRANSACTION_SECONDS - 3.0,
-        clients: KafkaClients = AIOKAFKA,
     ) -> None:
-        super().__init__(
-            bootstrap_servers,
-            client_id=client_id,
-            largest=largest,
-            deadline=deadline,
-            clients=clients,
-        )
+        super().__init__(connection, client_id=client_id, largest=largest, deadline=deadline)
         replace(aiokafka_sender, "BACKOFF_OVERRIDE", _MARKERS_SECONDS)
         self._options |= {
             "transactional_id": transactional_id,

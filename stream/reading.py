@@ -2,7 +2,9 @@
 
 import asyncio
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import httpx
 import msgspec
@@ -15,6 +17,7 @@ from rich.text import Text
 
 from models.release import Release
 from sinks.door import SqlDoor, StoreNotHosted
+from stream.connection import Connection
 from stream.records import each_record, offsets_of
 from stream.settings import Settings
 from stream.worker import store_of
@@ -28,23 +31,42 @@ class AnswerUnreadable(Exception):
     """An answer holds bytes that are no text; says what to ask for instead."""
 
 
-def ask(settings: Settings, sql: str) -> pa.Table:
+class Asked(Protocol):
+    """What answers queries: a store, or the door of the process that hosts one."""
+
+    def query(self, sql: str) -> pa.Table:
+        """Run a query; raises StoreUnavailable, StoreRefused."""
+        ...
+
+
+@contextmanager
+def asked(settings: Settings) -> Iterator[Asked]:
     """
-    Run a query, read-only.
+    Give what answers queries, read-only.
 
     An embedded store that a running process hosts is asked through that process's door; one that
     nobody hosts is opened here. Raises StoreUnavailable, StoreRefused.
     """
     if settings.store.url.startswith("chdb://"):
+        door = SqlDoor(settings.store.door)
         try:
-            return SqlDoor(settings.store.door).query(sql)
+            door.query("SELECT 1")
         except StoreNotHosted:
             pass
+        else:
+            yield door
+            return
     store = store_of(settings, read_only=True)
     try:
-        return store.query(sql)
+        yield store
     finally:
         store.close()
+
+
+def ask(settings: Settings, sql: str) -> pa.Table:
+    """Run a query on what `asked` gives."""
+    with asked(settings) as store:
+        return store.query(sql)
 
 
 def print_rows(rows: pa.Table, *, as_json: bool) -> None:
@@ -90,15 +112,15 @@ def _console() -> Console:
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH)
 
 
-async def records_of(bootstrap_servers: str, topic: str) -> list[ConsumerRecord]:
+async def records_of(connection: Connection, topic: str) -> list[ConsumerRecord]:
     """
     Read a topic from its beginning to its present end, committed records only.
 
     Without a group, so that nobody's offsets move. Raises aiokafka's KafkaError, TimeoutError.
     """
     async with asyncio.timeout(_READ_SECONDS):
-        there = await offsets_of(bootstrap_servers, topic)
-        return [record async for record in each_record(bootstrap_servers, topic, there)]
+        there = await offsets_of(connection, topic)
+        return [record async for record in each_record(connection, topic, there)]
 
 
 def status_of(url: str) -> dict[str, Any] | None:

@@ -6,16 +6,13 @@ from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from stream.clients import AIOKAFKA, KafkaClients
+from stream.connection import Connection
 
 _READ_SECONDS = 60.0
 
 
 async def offsets_of(
-    bootstrap_servers: str,
-    topic: str,
-    since: datetime | None = None,
-    clients: KafkaClients = AIOKAFKA,
+    connection: Connection, topic: str, since: datetime | None = None
 ) -> dict[int, range]:
     """
     Give the offsets that a topic has at present, by partition.
@@ -23,8 +20,7 @@ async def offsets_of(
     With `since`, from the first record of that time on, where the broker finds one. Raises
     aiokafka's KafkaError, TimeoutError.
     """
-    reader = _reader(clients, bootstrap_servers, topic)
-    async with asyncio.timeout(_READ_SECONDS), reader as consumer:
+    async with asyncio.timeout(_READ_SECONDS), _reader(connection, topic) as consumer:
         partitions = consumer.assignment()
         begins = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
@@ -36,10 +32,7 @@ async def offsets_of(
 
 
 async def each_record(
-    bootstrap_servers: str,
-    topic: str,
-    within: Mapping[int, range],
-    clients: KafkaClients = AIOKAFKA,
+    connection: Connection, topic: str, within: Mapping[int, range]
 ) -> AsyncGenerator[ConsumerRecord]:
     """
     Read stretches of a topic's partitions, committed records only, each partition's in order.
@@ -50,7 +43,7 @@ async def each_record(
     stretches = {TopicPartition(topic, number): at for number, at in within.items() if at}
     if not stretches:
         return
-    async with _reader(clients, bootstrap_servers) as consumer:
+    async with _reader(connection) as consumer:
         consumer.assign(list(stretches))
         for tp, offsets in stretches.items():
             consumer.seek(tp, offsets.start)
@@ -68,10 +61,9 @@ async def each_record(
                         yield record
 
 
-def _reader(clients: KafkaClients, bootstrap_servers: str, *topics: str) -> AIOKafkaConsumer:
-    return clients.consumer(
+def _reader(connection: Connection, *topics: str) -> AIOKafkaConsumer:
+    return connection.consumer(
         *topics,
-        bootstrap_servers=bootstrap_servers,
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from aiokafka.errors import MessageSizeTooLargeError
 
 from scoring.envelope import REDRIVEN, REDRIVEN_OF
+from stream.connection import connection_of
 from stream.parked_events import Parked, ParkedTopic, Tally
 from stream.publisher import MAX_BATCH_BYTES, OutRecord, Publisher, RecordTooLarge
 from stream.settings import KafkaSettings
-from stream.topics import describe_topics, naming_the_broker, parked_record_bytes
+from stream.topics import describe_topics, parked_record_bytes
 
 _CHUNK_RECORDS, _CHUNK_BYTES = 500, 4_000_000
 _LARGE = MAX_BATCH_BYTES // 2
@@ -54,7 +55,7 @@ class _Chunk:
 async def plan(topic: ParkedTopic) -> RedrivePlan:
     """Count what would be sent and what is refused; raises KafkaUnavailable."""
     kafka = topic.kafka
-    (described,) = await describe_topics(kafka.bootstrap_servers, [kafka.applications])
+    (described,) = await describe_topics(connection_of(kafka), [kafka.applications])
     found = RedrivePlan(Tally(), Counter(), len(described["partitions"]))
     async with aclosing(topic.events()) as events:
         async for parked in events:
@@ -70,15 +71,24 @@ def refusal(parked: Parked, kafka: KafkaSettings, partitions: int) -> str:
     event = parked.event
     if event is None:
         return f"not a parked event: {parked.damage}"
-    if event.cut:
-        return "only its head is there, as it was too large to park: its producer must send it"
-    if event.code == "conflicting_duplicate":
-        return "its id stands for another event: its producer must send it under one of its own"
-    if event.topic != kafka.applications:
-        return f"it came from {event.topic}, and CREDITSTREAM_KAFKA__APPLICATIONS is another"
-    if event.partition >= partitions:
-        return f"{event.topic} has no partition {event.partition} any more"
-    return ""
+    reasons = {
+        "it was decided, or is no application: its value belongs on the ledger's topic": (
+            event.stage == "sink"
+        ),
+        "only its head is there, as it was too large to park: its producer must send it": (
+            bool(event.cut)
+        ),
+        "its id stands for another event: its producer must send it under one of its own": (
+            event.code == "conflicting_duplicate"
+        ),
+        f"it came from {event.topic}, and CREDITSTREAM_KAFKA__APPLICATIONS is another": (
+            event.topic != kafka.applications
+        ),
+        f"{event.topic} has no partition {event.partition} any more": (
+            event.partition >= partitions
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 def redriven_record(parked: Parked, now_ms: int) -> OutRecord:
@@ -105,35 +115,38 @@ async def redrive(topic: ParkedTopic, partitions: int, done: Redrive) -> None:
     """
     kafka = topic.kafka
     waiting: defaultdict[int, _Chunk] = defaultdict(_Chunk)
-    with naming_the_broker(kafka.bootstrap_servers):
-        async with _publisher(kafka) as publisher, aclosing(topic.events()) as events:
+    async with (
+        connection_of(kafka).errors_named(),
+        _publisher(kafka) as publisher,
+        aclosing(topic.events()) as events,
+    ):
 
-            async def flush(number: int) -> None:
-                records = waiting.pop(number, _Chunk()).records
-                await publisher.publish(kafka.applications, number, records)
-                done.sent[number] += len(records)
+        async def flush(number: int) -> None:
+            records = waiting.pop(number, _Chunk()).records
+            await publisher.publish(kafka.applications, number, records)
+            done.sent[number] += len(records)
 
-            async for parked in events:
-                if reason := refusal(parked, kafka, partitions):
-                    done.refused[reason] += 1
-                    continue
-                assert parked.event is not None
-                number = parked.event.partition
-                record = redriven_record(parked, time.time_ns() // 1_000_000)
-                if _size(record) > _LARGE:
-                    await flush(number)
-                    await _send_large(kafka, number, record, done)
-                    continue
-                waiting[number].add(record)
-                if waiting[number].full:
-                    await flush(number)
-            for number in list(waiting):
+        async for parked in events:
+            if reason := refusal(parked, kafka, partitions):
+                done.refused[reason] += 1
+                continue
+            assert parked.event is not None
+            number = parked.event.partition
+            record = redriven_record(parked, time.time_ns() // 1_000_000)
+            if _size(record) > _LARGE:
                 await flush(number)
+                await _send_large(kafka, number, record, done)
+                continue
+            waiting[number].add(record)
+            if waiting[number].full:
+                await flush(number)
+        for number in list(waiting):
+            await flush(number)
 
 
 def _publisher(kafka: KafkaSettings) -> Publisher:
     largest = parked_record_bytes(kafka)
-    return Publisher(kafka.bootstrap_servers, client_id="creditstream-redrive", largest=largest)
+    return Publisher(connection_of(kafka), client_id="creditstream-redrive", largest=largest)
 
 
 async def _send_large(kafka: KafkaSettings, number: int, record: OutRecord, done: Redrive) -> None:

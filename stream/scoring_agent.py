@@ -16,13 +16,11 @@ from scoring.poll import Poll
 from sinks.ledger import encode as encode_ledger
 from sinks.parked import ParkedEvent
 from stream.app import Agent, Polls
-from stream.clients import AIOKAFKA, KafkaClients
 from stream.codec import decision_records
 from stream.delivery import Delivery, Lease
 from stream.in_flight import PollInFlight
 from stream.lanes import in_lanes
 from stream.publisher import Output, OutRecord
-from stream.read_back import parked_before
 from stream.settings import KafkaSettings
 from stream.topics import parked_record_bytes
 
@@ -66,7 +64,6 @@ def scoring_agent(
     metrics: Metrics,
     clock: Clock = time.time_ns,
     limit: ParkingLimit | None = None,
-    clients: KafkaClients = AIOKAFKA,
 ) -> Agent:
     """
     Make the agent that decides applications.
@@ -87,7 +84,8 @@ def scoring_agent(
                     lease = None if poll.stale else delivery.lease(poll.poll.partition)
                     if lease is None:
                         continue  # it waited until its partition was given back
-                    if left := lease.undelivered(poll.poll, poll.end_offset):
+                    text_of = pipeline().policy.text_of
+                    if left := await lease.take_up(poll.poll, poll.end_offset, text_of):
                         await _decide(left, lease, decider)
                     poll.finish()
 
@@ -101,13 +99,10 @@ def scoring_agent(
             decided = await loop.run_in_executor(
                 decider, pipeline().decide, poll, now_us, lease.recent
             )
-        if lease.parking is None:
-            lease.parking = await parked_before(kafka, poll, limit, clients)
         parking = _within(limit, lease.parking, poll, decided)
         with metrics.stage("publish"):
             await lease.deliver(poll, _outputs(kafka, poll, decided, now_us), parking)
-        if lease.recent is not None:
-            lease.recent.remember(decided.batch.decision_ids, decided.batch.event_digests)
+        lease.recent.remember(decided.batch.decision_ids, decided.batch.event_digests)
         _count(metrics, poll, decided, clock())
 
     return score

@@ -12,6 +12,7 @@ from stream.brokers.jars import find_kafka
 from tests.brokers import ADDRESS, REQUIRED, real_kafka
 from tests.clickhouse import ADDRESS as CLICKHOUSE_ADDRESS
 from tests.clickhouse import ChdbServer, Server, real_clickhouse
+from tests.secured import PASSWORD, USERS, SecuredKafka, secured_kafka
 
 _ADDRESS = pytest.StashKey[str | None]()
 _CLICKHOUSE_ADDRESS = pytest.StashKey[str | None]()
@@ -74,6 +75,32 @@ def apache_kafka(kafka_jars: None) -> Iterator[ApacheKafka]:  # noqa: ARG001 - i
     """A real broker of the test's own, to be killed and restarted; always from the jars."""
     with ApacheKafka() as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def _session_secured_kafka(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[SecuredKafka | BrokerUnavailable]:
+    with ExitStack() as stack:
+        try:
+            secured = stack.enter_context(secured_kafka(tmp_path_factory.mktemp("secured")))
+        except BrokerUnavailable as unavailable:
+            yield unavailable
+        else:
+            yield secured
+
+
+@pytest.fixture
+def secured(
+    request: pytest.FixtureRequest, _session_secured_kafka: SecuredKafka | BrokerUnavailable
+) -> SecuredKafka:
+    """A real broker with TLS, logins and ACLs, which all tests share; no user has a right yet."""
+    if isinstance(_session_secured_kafka, BrokerUnavailable):
+        _not_run(request, _session_secured_kafka)
+    for user in USERS:
+        _session_secured_kafka.revoke(user)
+        _session_secured_kafka.set_password(user, PASSWORD)
+    return _session_secured_kafka
 
 
 @pytest.fixture(scope="session")

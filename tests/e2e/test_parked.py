@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from models.prepared import Prepared
+from stream.connection import connection_of
 from stream.publisher import OutRecord, Publisher
 from stream.reading import records_of
 from stream.settings import KafkaSettings, ParkingSettings, Settings, environment_of
@@ -27,7 +28,7 @@ def without_an_age(record: OutRecord) -> OutRecord:
 
 def send(kafka: KafkaSettings, records: list[OutRecord]) -> None:
     async def publish() -> None:
-        async with Publisher(kafka.bootstrap_servers, client_id="test") as publisher:
+        async with Publisher(connection_of(kafka), client_id="test") as publisher:
             await publisher.publish(kafka.applications, 0, records)
 
     asyncio.run(publish())
@@ -43,7 +44,7 @@ def test_a_worker_at_the_limit_parks_nothing_however_often_it_starts_until_the_l
     send(kafka, [records[0], *map(without_an_age, records[1 : BAD + 1]), records[-1]])
 
     def read(topic: str) -> int:
-        return len(asyncio.run(records_of(kafka.bootstrap_servers, topic)))
+        return len(asyncio.run(records_of(connection_of(kafka), topic)))
 
     strict = settings.model_copy(update={"parking": ParkingSettings(longest_run=20)})
     for _ in range(3):

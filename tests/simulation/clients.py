@@ -1,7 +1,9 @@
 """Stand-ins for aiokafka's clients that talk to the simulated broker."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -11,7 +13,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import OffsetAndMetadata
 
-from stream.clients import KafkaClients
+from stream.connection import Connection
 from tests.simulation.broker import Broker, Committed, Place, Stored, Unwritten
 from tests.simulation.world import World
 
@@ -127,14 +129,13 @@ class SimulatedProducer:
 class SimulatedAdmin:
     """Answers what a group has committed."""
 
-    def __init__(self, world: World, broker: Broker, **_: Any) -> None:
+    def __init__(self, world: World, broker: Broker) -> None:
         self._world = world
         self._broker = broker
 
-    async def start(self) -> None:
+    async def start(self) -> Self:
         await self._world.ask("metadata", lambda: None)
-
-    async def close(self) -> None: ...
+        return self
 
     async def list_consumer_group_offsets(
         self, group: str, partitions: list[TopicPartition]
@@ -216,13 +217,22 @@ class SimulatedReader:
                 await asyncio.sleep(_BACKOFF_SECONDS)
 
 
-def simulated_clients(world: World, broker: Broker) -> KafkaClients:
-    """Give the makers of all three."""
-    return KafkaClients(
-        producer=partial(SimulatedProducer, world, broker),
-        consumer=partial(SimulatedReader, world, broker),
-        admin=partial(SimulatedAdmin, world, broker),
-    )
+@dataclass(frozen=True, kw_only=True)
+class SimulatedConnection(Connection):
+    """Makes clients that talk to the simulated broker."""
+
+    world: World
+    broker: Broker
+
+    def producer(self, **options: Any) -> Any:
+        return SimulatedProducer(self.world, self.broker, **options)
+
+    def consumer(self, *topics: str, **options: Any) -> Any:
+        return SimulatedReader(self.world, self.broker, *topics, **options)
+
+    @asynccontextmanager
+    async def admin(self) -> AsyncIterator[Any]:
+        yield await SimulatedAdmin(self.world, self.broker).start()
 
 
 def _records_of(batch: BatchBuilder) -> list[Unwritten]:

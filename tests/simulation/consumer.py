@@ -23,7 +23,7 @@ from mode.utils.trees import Node
 
 from stream.app import POLLS_IN_QUEUE
 from stream.in_flight import PollInFlight
-from stream.transport import OffsetOwner, PollConsumer, PollConsumerThread, Transport
+from stream.transport import PartitionOwner, PollConsumer, PollConsumerThread, Transport
 from tests.simulation.broker import Broker, Place, Stored
 from tests.simulation.group import Group
 from tests.simulation.world import World
@@ -301,7 +301,7 @@ class SimulatedApp:
         world: World,
         broker: Broker,
         group: Group,
-        owner: OffsetOwner | None,
+        owner: PartitionOwner | None,
         commit_seconds: float,
     ) -> None:
         self.world = world

@@ -12,14 +12,16 @@ from monitoring.metrics import Metrics
 from scoring.pipeline import Pipeline
 from scoring.policy import Policy
 from sinks.clickhouse import ClickHouseSink
-from stream.delivery import AtLeastOnce, ExactlyOnce
+from stream.at_least_once import AtLeastOnce
+from stream.exactly_once import ExactlyOnce
+from stream.parking import parking
 from stream.scoring_agent import scoring_agent
 from stream.settings import KafkaSettings
-from stream.sink_agent import inserts, sink_agent
+from stream.sink_agent import sink_agent
 from tests.builders import a_table
 from tests.simulation.broker import Broker
 from tests.simulation.clickhouse import SimulatedStore
-from tests.simulation.clients import simulated_clients
+from tests.simulation.clients import SimulatedConnection
 from tests.simulation.consumer import SimulatedApp
 from tests.simulation.group import Group
 from tests.simulation.loop import Process
@@ -134,20 +136,18 @@ class Worker:
     async def _score(self) -> None:
         installation = self._installation
         kafka = installation.kafka
-        clients = simulated_clients(installation.world, installation.broker)
         delivery: ExactlyOnce | AtLeastOnce
         if installation.exactly_once:
-            delivery = owner = ExactlyOnce(kafka, SCORING, clients)
+            delivery = ExactlyOnce(kafka, SCORING, installation.connection)
         else:
-            delivery, owner = AtLeastOnce(kafka, clients), None
-        app = self._app(installation.scoring, owner)
+            delivery = AtLeastOnce(kafka, SCORING, connection=installation.connection)
+        app = self._app(installation.scoring, delivery)
         agent = scoring_agent(
             kafka,
             delivery,
             lambda: pipeline_of(installation.release_at(self.name)),
             metrics(),
             installation.world.wall_ns,
-            clients=clients,
         )
         await app.run([agent(app.polls(kafka.applications))])
 
@@ -156,16 +156,17 @@ class Worker:
         kafka = installation.kafka
         app = self._app(installation.sink, None)
         topics = {"decision_ledger": kafka.ledger, "parked_events": kafka.parked}
-        insert_of = inserts(ClickHouseSink(installation.store))
+        sink = ClickHouseSink(installation.store)
+        park = parking(kafka, metrics(), installation.connection)
         waiting: dict[str, str] = {}
         await app.run(
             [
-                sink_agent(table, insert_of[table], metrics(), waiting)(app.polls(topic))
+                sink_agent(table, sink, park, metrics(), waiting)(app.polls(topic))
                 for table, topic in topics.items()
             ]
         )
 
-    def _app(self, group: Group, owner: ExactlyOnce | None) -> SimulatedApp:
+    def _app(self, group: Group, owner: ExactlyOnce | AtLeastOnce | None) -> SimulatedApp:
         installation = self._installation
         self.app = SimulatedApp(
             installation.world, installation.broker, group, owner, installation.commit_seconds
@@ -186,6 +187,7 @@ class Installation:
         kafka = self.kafka
         topics = kafka.applications, kafka.decisions, kafka.ledger, kafka.parked
         self.broker = Broker(world, topics, partitions)
+        self.connection = SimulatedConnection("simulated:1", world=world, broker=self.broker)
         self.scoring = Group(world, self.broker, SCORING, (kafka.applications,))
         self.sink = Group(world, self.broker, SINK, (kafka.ledger, kafka.parked))
         self.store = SimulatedStore(world)

@@ -20,15 +20,16 @@ from scoring.parking import ParkingLimit
 from scoring.pipeline import Pipeline
 from scoring.poll import Poll
 from sinks.parked import ParkedEvent, parse
+from stream.at_least_once import AtLeastOnce
 from stream.cli import app
-from stream.delivery import AtLeastOnce, ExactlyOnce
+from stream.connection import connection_of
+from stream.exactly_once import ExactlyOnce
 from stream.in_flight import PollInFlight
 from stream.publisher import OutRecord, Publisher
 from stream.reading import records_of
 from stream.records import each_record, offsets_of
 from stream.scoring_agent import TooMuchParked, scoring_agent
-from stream.settings import PREFIX as VARIABLES
-from stream.settings import KafkaSettings
+from stream.settings import KafkaSettings, Settings, environment_of
 from stream.topics import create_topics
 from tests.builders import ATTRIBUTES, a_pipeline, an_event
 from tests.committed import committed
@@ -55,7 +56,7 @@ class Installation:
         records = [OutRecord(b"k%d" % partition, value, headers, now_ms) for value in values]
 
         async def publish() -> None:
-            async with Publisher(self.kafka.bootstrap_servers, client_id="test") as publisher:
+            async with Publisher(connection_of(self.kafka), client_id="test") as publisher:
                 await publisher.publish(self.kafka.applications, partition, records)
 
         asyncio.run(publish())
@@ -75,7 +76,9 @@ class Installation:
         self, limits: EventLimits, limit: ParkingLimit | None, records: int, polls: int | None
     ) -> Metrics:
         kafka, metrics = self.kafka, Metrics.create()
-        delivery = ExactlyOnce(kafka, self.group) if self._exactly_once else AtLeastOnce(kafka)
+        delivery = (
+            ExactlyOnce(kafka, self.group) if self._exactly_once else AtLeastOnce(kafka, self.group)
+        )
         await delivery.take_over([0, 1])
         pipeline = with_limits(limits)
         found = [poll async for poll in self._polls(records)]
@@ -91,10 +94,10 @@ class Installation:
         return metrics
 
     async def _polls(self, records: int) -> AsyncIterator[Poll]:
-        servers, topic = self.kafka.bootstrap_servers, self.kafka.applications
-        for number, there in (await offsets_of(servers, topic)).items():
+        connection, topic = connection_of(self.kafka), self.kafka.applications
+        for number, there in (await offsets_of(connection, topic)).items():
             left = {number: range(self._finished.get(number, 0), there.stop)}
-            taken = [record async for record in each_record(servers, topic, left)]
+            taken = [record async for record in each_record(connection, topic, left)]
             for start in range(0, len(taken), records):
                 poll = taken[start : start + records]
                 yield Poll(
@@ -114,16 +117,15 @@ class Installation:
     def parked(self, count: int) -> list[ParkedEvent]:
         kafka = self.kafka
         asyncio.run(committed(kafka, kafka.parked, count))
-        found = asyncio.run(records_of(kafka.bootstrap_servers, kafka.parked))
+        found = asyncio.run(records_of(connection_of(kafka), kafka.parked))
         events = [parse(record.key, record.value, record.headers) for record in found]
         return sorted(events, key=lambda event: (event.partition, event.offset))
 
     def applications(self) -> list[Any]:
-        return asyncio.run(records_of(self.kafka.bootstrap_servers, self.kafka.applications))
+        return asyncio.run(records_of(connection_of(self.kafka), self.kafka.applications))
 
     def creditstream(self, *arguments: str, answer: str = "") -> Result:
-        kafka = self.kafka.model_dump()
-        environment = {f"{VARIABLES}KAFKA__{name.upper()}": str(kafka[name]) for name in kafka}
+        environment = environment_of(Settings(kafka=self.kafka))
         return CliRunner().invoke(app, ["parked", *arguments], env=environment, input=answer)
 
     def listed(self, *arguments: str) -> list[dict[str, Any]]:
@@ -329,7 +331,7 @@ def test_an_event_too_large_to_park_is_shown_by_head_and_digest_and_not_driven_a
 @pytest.mark.real_broker
 def test_records_that_are_none_of_ours_are_told_and_hold_nothing_up(there: Installation) -> None:
     async def publish() -> None:
-        async with Publisher(there.kafka.bootstrap_servers, client_id="test") as publisher:
+        async with Publisher(connection_of(there.kafka), client_id="test") as publisher:
             await publisher.publish(there.kafka.parked, 0, [OutRecord(b"k", b"v", [], 1)])
 
     asyncio.run(publish())

@@ -196,6 +196,7 @@ def test_an_event_is_driven_again_as_it_came_with_how_often_and_from_where() -> 
         (parked(partition=4), "has no partition 4 any more"),
         (parked(topic="other"), "it came from other"),
         (parked(cut="3000000 bytes"), "only its head is there"),
+        (parked(stage="sink", code="refused"), "its value belongs on the ledger's topic"),
         (parked(code="conflicting_duplicate"), "its id stands for another event"),
         (DAMAGED, "not a parked event: header creditstream-origin is missing"),
     ],

@@ -1,5 +1,5 @@
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Self
@@ -63,10 +63,10 @@ def test_the_age_of_the_tables_rows_is_counted_and_what_was_done_with_stale_ones
 class Kept:
     """A delivery that keeps what it is given; itself its only lease."""
 
-    recent: RecentEvents | None = None
-    parking: ParkingHistory | None = ParkingHistory()
+    parking = ParkingHistory()
 
     def __init__(self) -> None:
+        self.recent = RecentEvents(0)
         self.offsets: list[int] = []
 
     async def __aenter__(self) -> Self:
@@ -79,8 +79,10 @@ class Kept:
     def lease(self, partition: int) -> Self | None:
         return self if partition == 0 else None
 
-    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
-        assert end_offset == 8
+    async def take_up(
+        self, poll: Poll, end_offset: int | None, text_of: Callable[[str], str]
+    ) -> Poll:
+        assert (end_offset, text_of("no code")) == (8, "no code")
         return poll.since(2)
 
     async def deliver(
