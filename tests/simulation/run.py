@@ -21,6 +21,15 @@ DRAIN_SECONDS = 240.0
 """So long after the last fault everything must be through; the slowest deadline is 45 s."""
 
 
+_NO_SLEEPERS = frozenset(
+    {
+        *("kill", "stop", "more or fewer", "swap", "clock"),
+        *("store away", "store refuses", "store loses", "store's answers", "store late"),
+    }
+)
+"""With faults of these kinds alone no worker writes on after another has taken over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of a seed; no problems: all promises were kept."""
@@ -65,7 +74,8 @@ def run(seed: int) -> Outcome:
         except NothingLeft:
             problems.append("everything stands still for ever")
         steps, digest, trace = world.loop.steps, world.digest(), tuple(world.trace)
-        promises = EXACTLY_ONCE if exactly_once else AT_LEAST_ONCE
+        kept_apart = exactly_once or _NO_SLEEPERS.issuperset(story.kinds)
+        promises = EXACTLY_ONCE if kept_apart else AT_LEAST_ONCE
         problems += problems_of(installation, promises)
         world.loop.end()
     events = sum(
