@@ -20,11 +20,13 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from monitoring.alarm import DETECTORS
+from monitoring.difference import KINDS
 from scoring.decision import FEATURE_SOURCES, OUTCOMES
 from scoring.freshness import STALE_ACTIONS
 
 PREFIX = "creditstream_"
 SWAPS = ("done", "refused")
+RECONCILED = ("done", "failed")
 STAGES = ("decide", "publish", "insert", "watch")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _HOUR, _DAY = 3_600, 86_400
@@ -88,7 +90,13 @@ class Metrics:
     swap_refused: Gauge
     sink_rows: Counter
     sink_retries: Counter
+    sink_waiting: Gauge
+    sink_unfit: Counter
     drift_alarms: Counter
+    reconcile_differences: Gauge
+    reconcile_last_success: Gauge
+    reconcile_runs: Counter
+    ledger_unread: Counter
 
     @classmethod
     def create(cls, registry: CollectorRegistry | None = None) -> "Metrics":
@@ -149,8 +157,20 @@ class Metrics:
             swaps=counter("swaps", "Other releases and tables, taken over or refused.", "result"),
             swap_refused=gauge("swap_refused", "1 while what lies there now is refused."),
             sink_rows=counter("sink_rows", "Rows that ClickHouse took.", "table"),
-            sink_retries=counter("sink_retries", "Inserts tried again.", "table"),
+            sink_retries=counter("sink_retries", "Inserts tried again.", "table", "cause"),
+            sink_waiting=gauge("sink_waiting", "1 while a table is waited for.", "table", "cause"),
+            sink_unfit=counter("sink_unfit", "What a table can never take.", "table"),
             drift_alarms=counter("drift_alarms", "Drift alarms raised.", "detector"),
+            reconcile_differences=gauge(
+                "reconcile_differences", "What the last reconciliation found wrong.", "kind"
+            ),
+            reconcile_last_success=gauge(
+                "reconcile_last_success_timestamp_seconds", "When one last came to its end."
+            ),
+            reconcile_runs=counter(
+                "reconcile_runs", "Reconciliations, by whether they came to their end.", "result"
+            ),
+            ledger_unread=counter("ledger_unread", "Records of the ledger that are none of it."),
         )
         for family, label, values in (
             (metrics.decisions, "outcome", OUTCOMES),
@@ -158,6 +178,8 @@ class Metrics:
             (metrics.features_stale, "action", STALE_ACTIONS),
             (metrics.swaps, "result", SWAPS),
             (metrics.drift_alarms, "detector", DETECTORS),
+            (metrics.reconcile_differences, "kind", KINDS),
+            (metrics.reconcile_runs, "result", RECONCILED),
             (metrics.stage_duration, "stage", STAGES),
         ):
             for value in values:

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from stream.commands import asking, featuring, making, running
+from stream.commands import asking, featuring, making, parking, reconciling, running
 
 
 def _group(meaning: str) -> typer.Typer:
@@ -33,6 +33,7 @@ for command in (
     asking.drift,
     asking.report,
     asking.contracts,
+    reconciling.reconcile,
     asking.doctor,
 ):
     app.command()(command)
@@ -49,6 +50,12 @@ decisions.command("show")(asking.decision_show)
 decisions.command("reproduce")(asking.decision_reproduce)
 app.add_typer(decisions, name="decision")
 
+parked = _group("Parked events: what could not be decided.")
+parked.command("list")(parking.parked_list)
+parked.command("show")(parking.parked_show)
+parked.command("send")(parking.parked_send)
+app.add_typer(parked, name="parked")
+
 features = _group("Features, and the data that they are made of.")
 features.command("sample")(featuring.sample)
 features.command("build")(featuring.build)
@@ -61,6 +68,7 @@ app.add_typer(features, name="features")
 benches = _group("Measurements, with machine and versions.")
 benches.command("pipeline")(asking.bench_pipeline)
 benches.command("delivery")(asking.bench_delivery)
+benches.command("reconcile")(asking.bench_reconcile)
 benches.command("features")(asking.bench_features)
 app.add_typer(benches, name="bench")
 

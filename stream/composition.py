@@ -14,6 +14,7 @@ from features.snapshot import SnapshotRefused
 from features.table import FeatureTable
 from models.release import MANIFEST, ReleaseRefused, load_release
 from scoring.decode import EventLimits
+from scoring.parking import ParkingLimit
 from scoring.pipeline import Pipeline
 from stream.settings import Settings
 
@@ -90,6 +91,11 @@ def build_pipeline(settings: Settings) -> Pipeline:
         ),
         explain=settings.reasons == "stream",
     )
+
+
+def parking_limit(settings: Settings) -> ParkingLimit:
+    """Make the limit of what may be parked."""
+    return ParkingLimit(**settings.parking.model_dump())
 
 
 def _table(settings: Settings, schema: FeatureSchema) -> FeatureTable:

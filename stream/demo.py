@@ -15,13 +15,14 @@ from rich.live import Live
 from rich.table import Table
 
 from sinks.store import StoreRefused, StoreUnavailable
+from stream.connection import connection_of
 from stream.examples import Example
 from stream.installation import Installation, installed
 from stream.publisher import Publisher
 from stream.reading import status_of
 from stream.send import applicants_of
 from stream.simulate import Applicant, Sent, Simulator, send_at_rate
-from stream.summary import published, reconcile, summarise
+from stream.summary import decisions_of, reconciled, summarise
 from stream.supervisor import Command, console_script, stop_all, told_to_stop
 
 BAD_SHARE = 0.01
@@ -75,13 +76,14 @@ def run_demo(
         try:
             asyncio.run(_stream(console, story, running, report, seconds, rate, **breakages))
             console.print()  # the live view leaves its last line open where no terminal is
-            found = published(running.settings["scoring"].kafka)
-            result = reconcile(story.sent.events, found, running.door)
-            summarise(console, running.door, running.prepared, found.decisions, result)
+            settings = running.settings["scoring"]
+            decisions = decisions_of(settings.kafka)
+            result = reconciled(story.sent.events, settings, running.door)
+            summarise(console, running.door, running.prepared, decisions, result)
             _print_report(console, running, report)
         finally:
             stop_all([report])
-    _try_next(console, running, found.decisions[-1].decision_id)
+    _try_next(console, running, decisions[-1].decision_id)
     return 0 if result.good else 1
 
 
@@ -181,7 +183,7 @@ async def _stream(
                 await asyncio.sleep(_LOOK_SECONDS)
 
     async with (
-        Publisher(kafka.bootstrap_servers, client_id="creditstream-demo") as publisher,
+        Publisher(connection_of(kafka), client_id="creditstream-demo") as publisher,
         asyncio.TaskGroup() as group,
     ):
         group.create_task(direct())

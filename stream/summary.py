@@ -1,7 +1,7 @@
 """What a demo did: reconciled, and measured against what really happened."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -13,88 +13,55 @@ from rich.table import Table
 
 from models.evaluate import evaluate
 from models.prepared import KEY, LABEL, Prepared
+from monitoring.difference import Kind
 from scoring.decision import OUTCOMES, Decision
 from sinks.door import SqlDoor
-from sinks.parked import parse
+from stream.connection import connection_of
 from stream.reading import records_of, rows_table
-from stream.settings import KafkaSettings
+from stream.reconcile.report import Report, print_report
+from stream.reconcile.run import reconcile
+from stream.reconcile.topics import Period
+from stream.settings import KafkaSettings, Settings
 
 _INDENTED = (0, 0, 0, 2)
-
-_STORED = """
-SELECT count() AS rows, uniqExact(event_id) AS events, (SELECT count() FROM parked) AS parked
-FROM decisions
-"""
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """
-    Applications sent, and what became of them: counted on the topics, and again in the store.
-
-    `decided` and `parked` are different ids and places on their topics; `repeated` decisions stand
-    there again after a crash; `decided_twice` have two different answers, or were also parked.
-    """
+    """Applications sent, and what `creditstream reconcile` finds of them."""
 
     sent: int
-    decided: int
-    parked: int
-    repeated: int
-    decided_twice: int
-    rows: int
-    rows_parked: int
+    report: Report
+
+    @property
+    def decided_twice(self) -> int:
+        """Applications with two different answers, or that were also parked."""
+        kinds: tuple[Kind, ...] = ("twice", "conflict", "both")
+        return sum(self.report.differences[kind] for kind in kinds)
 
     @property
     def lost(self) -> int:
         """Applications of which the topics, or the store, do not tell what became."""
-        return self.sent - min(self.decided + self.parked, self.rows + self.rows_parked)
+        total = self.report.total
+        return self.sent - min(total.decided + total.parked, total.stored + total.stored_parked)
 
     @property
     def good(self) -> bool:
         """Whether nothing is lost or decided twice, and the store has what the topics have."""
-        agree = (self.decided, self.parked) == (self.rows, self.rows_parked)
-        return agree and self.lost == 0 and self.decided_twice == 0
+        total = self.report.total
+        agree = (total.decided, total.parked) == (total.stored, total.stored_parked)
+        return agree and self.lost == 0 and self.report.good
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """All that stands on the topics: decisions, and where the parked events came from."""
-
-    decisions: Sequence[Decision]
-    parked: Collection[tuple[str, int, int]]
+def decisions_of(kafka: KafkaSettings) -> list[Decision]:
+    """Read all decisions that stand on their topic."""
+    records = asyncio.run(records_of(connection_of(kafka), kafka.decisions))
+    return [msgspec.json.decode(record.value, type=Decision) for record in records]
 
 
-def published(kafka: KafkaSettings) -> Published:
-    """Read the topics from their beginning to their present end."""
-    decisions = asyncio.run(records_of(kafka.bootstrap_servers, kafka.decisions))
-    parked = asyncio.run(records_of(kafka.bootstrap_servers, kafka.parked))
-    events = [parse(record.key, record.value, record.headers) for record in parked]
-    return Published(
-        [msgspec.json.decode(record.value, type=Decision) for record in decisions],
-        {(event.topic, event.partition, event.offset) for event in events},
-    )
-
-
-def reconcile(sent: int, found: Published, door: SqlDoor) -> Reconciliation:
-    """Hold topics and store against what was sent; raises the store's errors."""
-    answers: dict[str, set[tuple[object, ...]]] = {}
-    for made in found.decisions:
-        answer = (made.outcome, made.default_probability, made.release)
-        answers.setdefault(made.decision_id, set()).add(answer)
-    origins = {(d.origin.topic, d.origin.partition, d.origin.offset) for d in found.decisions}
-    (stored,) = door.query(_STORED).to_pylist()
-    return Reconciliation(
-        sent=sent,
-        decided=len(answers),
-        parked=len(found.parked),
-        repeated=len(found.decisions) - len(answers),
-        decided_twice=sum(len(several) > 1 for several in answers.values())
-        + stored["rows"]
-        - stored["events"]
-        + len(origins.intersection(found.parked)),
-        rows=stored["rows"],
-        rows_parked=stored["parked"],
-    )
+def reconciled(sent: int, settings: Settings, door: SqlDoor) -> Reconciliation:
+    """Hold topics and store against what was sent; raises as `reconcile` does."""
+    return Reconciliation(sent, asyncio.run(reconcile(settings, Period(None, None), door)))
 
 
 def summarise(
@@ -107,13 +74,16 @@ def summarise(
     """Print what happened: the reconciliation, the mix, what was parked, alarms, AUC, examples."""
     synthetic = ", to SYNTHETIC applicants" if prepared.about.synthetic else ""
     console.rule(f"what happened{synthetic}")
-    consumed = f"consumed {found.sent:,} = decided {found.decided:,} + parked {found.parked:,}"
+    total = found.report.total
+    consumed = f"consumed {found.sent:,} = decided {total.decided:,} + parked {total.parked:,}"
     for line in (
-        f"{consumed}   (on the topics; {found.repeated:,} delivered again after the kill)",
-        f"rows in ClickHouse {found.rows:,} + {found.rows_parked:,}",
+        f"{consumed}   (on the topics; {total.again:,} delivered again after the kill)",
+        f"rows in ClickHouse {total.stored:,} + {total.stored_parked:,}",
         f"[bold]lost {found.lost}   decided twice {found.decided_twice}[/]",
     ):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
+    if not found.report.good:
+        print_report(found.report, console)
     for title, sql in (
         ("outcomes", "SELECT outcome, count() AS decisions FROM decisions GROUP BY 1 ORDER BY 1"),
         ("parked by cause", "SELECT code, path, rule, events FROM parked_by_cause LIMIT 10"),

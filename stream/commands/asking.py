@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stream.commands.boundary import WORK, Json, SetOptions, errors, settings_of
+from stream.commands.boundary import WORK, Json, SetOptions, errors, roles_of, settings_of
 
 
 def sql(query: str, *, as_json: Json = False, assign: SetOptions = None) -> None:
@@ -135,6 +135,26 @@ def bench_delivery(
         print_bench(result, as_json=as_json)
 
 
+def bench_reconcile(
+    applications: Annotated[
+        int, typer.Option(min=1_000, help="How many to reconcile.")
+    ] = 1_000_000,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Measure `creditstream reconcile`, at Apache Kafka (Java, Maven) and embedded ClickHouse."""
+    from rich.console import Console
+
+    from stream.bench_reconcile import bench_reconcile as measure
+    from stream.bench_reconcile import print_bench
+    from stream.examples import EXAMPLES
+
+    with errors():
+        example = EXAMPLES["taiwan-default"]
+        result = measure(Console(stderr=True), example, WORK / "bench-reconcile", applications)
+        print_bench(result, as_json=as_json)
+
+
 def bench_features(
     rows: Annotated[int, typer.Option(min=1_000, help="Applicants of the table.")] = 356_255,
     columns: Annotated[int, typer.Option(min=1, max=10_000, help="Features of each.")] = 189,
@@ -152,9 +172,15 @@ def bench_features(
         print_bench(result, as_json=as_json)
 
 
-def doctor(*, assign: SetOptions = None) -> None:
+def doctor(
+    agents: Annotated[
+        str | None, typer.Option(help="For workers of these alone, by comma; default: of all.")
+    ] = None,
+    assign: SetOptions = None,
+) -> None:
     """Say what works, what is missing, and how to get it."""
     from stream.doctor import examine
 
     with errors():
-        raise typer.Exit(examine(settings_of(assign)))
+        roles = roles_of(agents)
+        raise typer.Exit(examine(settings_of(assign), roles))

@@ -10,6 +10,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from models.prepared import Prepared
 from sinks.parked import parse
+from stream.connection import connection_of
 from stream.reading import records_of
 from stream.settings import KafkaSettings, Settings
 from tests.batches import RawBatch
@@ -73,11 +74,11 @@ def test_each_hostile_record_ends_as_the_index_says_and_nothing_else_is_lost(
     assert decided + parked == total
 
     ends: dict[int, str | Parked] = {}
-    for record in asyncio.run(records_of(kafka.bootstrap_servers, kafka.decisions)):
+    for record in asyncio.run(records_of(connection_of(kafka), kafka.decisions)):
         offset = msgspec.json.decode(record.value)["origin"]["offset"]
         assert offset not in ends
         ends[offset] = "decided"
-    for record in asyncio.run(records_of(kafka.bootstrap_servers, kafka.parked)):
+    for record in asyncio.run(records_of(connection_of(kafka), kafka.parked)):
         event = parse(record.key, record.value, record.headers)
         assert event.offset not in ends
         ends[event.offset] = Parked(event.code, event.path)

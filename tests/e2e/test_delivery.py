@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import msgspec
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +19,11 @@ from models.release import open_release
 from models.score_file import score_file
 from scoring.poll import Headers
 from sinks.door import SqlDoor
+from stream.connection import connection_of
+from stream.publisher import OutRecord, Publisher
 from stream.reading import status_of
+from stream.reconcile.run import reconcile
+from stream.reconcile.topics import Period
 from stream.send import send_file
 from stream.settings import KafkaSettings, Settings
 from tests.committed import committed
@@ -49,12 +54,20 @@ def test_a_worker_that_ends_in_mid_stream_loses_nothing_and_decides_nothing_twic
         wait_for(door, DISTINCT, events // 10, processes)
         os.kill(processes[0].pid, number)
         asyncio.run(send(settings.kafka, records[events // 2 :]))
+        # Whatever is under way, and while nobody decides, is pending and no fault.
+        for _ in range(4):
+            under_way = asyncio.run(reconcile(settings, Period(None, None), door))
+            assert under_way.good, (under_way.differences, under_way.named[:5])
+            for process in processes:
+                process.look_after()
         wait_for(door, DISTINCT, events, processes)
 
         assert count(door, "SELECT count() AS n FROM decisions") == events
         assert count(door, "SELECT uniqExact(event_id) AS n FROM decisions") == events
         assert count(door, "SELECT count() AS n FROM parked") == 0
+        report = asyncio.run(reconcile(settings, Period(None, None), door))
     assert_each_decided_once(settings.kafka, events)
+    assert (report.good, report.total.consumed, report.total.decided) == (True, events, events)
 
 
 def assert_each_decided_once(kafka: KafkaSettings, events: int) -> None:
@@ -133,6 +146,40 @@ def test_markers_of_transactions_at_the_end_of_topics_are_no_lag(
 
     assert [set(lag.values()) for lag in lags if lag] == [{0}, {0}, {0}]
     assert [one.process.starts for one in found] == [1, 1, 1]
+
+
+@pytest.mark.real_broker
+@pytest.mark.timeout(450)
+def test_a_sink_reconciles_on_its_schedule_and_shows_what_differs(
+    settings: Settings, prepared: Prepared
+) -> None:
+    settings = settings.model_copy(update={"reconcile_minutes": 0.1})
+    done = "creditstream_reconcile_runs_total done"
+
+    with installed(settings, "scoring", "sink") as found:
+        sink, door = found[1], SqlDoor(found[1].url)
+        processes = [one.process for one in found]
+        asyncio.run(send(settings.kafka, applications(prepared, 200)))
+        wait_for(door, DISTINCT, 200, processes)
+        stray = OutRecord(b"k", b"no decision", [], int(time.time() * 1_000))
+        asyncio.run(publish(settings.kafka, stray))
+        runs, deadline = 0.0, time.monotonic() + PATIENCE_S
+        # One may have begun before the stray record was there.
+        while runs < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+            runs = (status_of(sink.url) or {"counters": {}})["counters"].get(done, 0.0)
+        metrics = httpx.get(f"{sink.url}/metrics", timeout=5.0).text
+
+    assert 'creditstream_reconcile_differences{kind="unknown"} 1.0' in metrics
+    assert 'creditstream_reconcile_differences{kind="missing"} 0.0' in metrics
+    assert 'creditstream_reconcile_runs_total{result="failed"} 0.0' in metrics
+
+
+async def publish(kafka: KafkaSettings, record: OutRecord) -> None:
+    """Write to the decisions' topic as somebody else might."""
+    async with Publisher(connection_of(kafka), client_id="stranger") as publisher:
+        await publisher.publish(kafka.decisions, 0, [record])
 
 
 def hostile() -> list[tuple[bytes | None, bytes | None, Headers]]:

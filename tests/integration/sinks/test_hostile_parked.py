@@ -8,12 +8,12 @@ from features.taiwan_default import DEFINITION
 from scoring.decision import instant
 from scoring.decode import ApplicationDecoder, EventLimits
 from sinks import ledger
-from sinks.clickhouse import ClickHouseSink
 from sinks.migrations import migrate
 from sinks.parked import ParkedEvent
 from tests.builders import NOW_MS
 from tests.corpus import a_poll_of, cases
 from tests.integration.sinks.conftest import Open
+from tests.integration.sinks.stored import Inserts
 from tests.unit.sinks.decisions import a_batch
 
 
@@ -33,7 +33,7 @@ def test_each_parked_record_of_the_corpus_is_stored_once(opened: Open) -> None:
         )
         for rejection in decoded.rejections
     ]
-    ClickHouseSink(store).insert_parked(events)
+    Inserts(store).insert_parked(events)
 
     rows = store.query("SELECT * FROM parked ORDER BY origin_offset").to_pylist()
     found = [(row["origin_offset"], row["code"], row["path"]) for row in rows]
@@ -46,6 +46,6 @@ def test_decisions_of_very_many_months_are_stored(opened: Open) -> None:
     months = np.arange("1970-01", "2200-01", dtype="datetime64[M]").astype("datetime64[us]")
     batch = replace(a_batch(len(months)), submitted_at_us=months.astype(np.int64))
 
-    ClickHouseSink(store).insert_ledger([ledger.decode(one) for one in ledger.encode(batch)])
+    Inserts(store).insert_ledger(ledger.encode(batch))
 
     assert store.query("SELECT count() AS n FROM decisions")["n"].to_pylist() == [len(months)]

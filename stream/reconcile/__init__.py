@@ -1,0 +1,1 @@
+"""Applications against decisions, ledger, parked events and ClickHouse: what differs, by name."""
