@@ -223,10 +223,17 @@ class SimulatedThread(PollConsumerThread):
         # As in aiokafka who asks while a question is under way gets the answer to that.
         asking = self._assigned.asking
         if tp not in asking:
-            work = partial(self._broker.committed_offset, self._group.name, tp)
-            asking[tp] = asyncio.ensure_future(self._world.ask("committed", work, coordinator=True))
+            asking[tp] = asyncio.ensure_future(self._ask_for_committed(tp))
             asking[tp].add_done_callback(lambda _: asking.pop(tp))
         return await asyncio.shield(asking[tp])
+
+    async def _ask_for_committed(self, tp: TP) -> int | None:
+        work = partial(self._broker.committed_offset, self._group.name, tp)
+        found = await self._world.ask("committed", work, coordinator=True)
+        # A coordinator that is late with markers is late with answers.
+        if self._world.random.random() < self._world.weather.late_markers:
+            await asyncio.sleep(self._world.random.uniform(0.1, 3.0))
+        return found
 
     async def commit(self, tps: Mapping[TP, int]) -> bool:
         offsets = {(tp.topic, tp.partition): offset for tp, offset in tps.items()}
