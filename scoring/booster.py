@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from features.schema import FeatureSchema
 from scoring.errors import ModelRefused, SchemaMismatch
 from scoring.explainer import NotTabulated, TreeExplainer
-from scoring.model_text import check_model_text
+from scoring.model_text import checked_model_text
 from scoring.trees import Tree, trees_of
 
 _GIVES_PROBABILITY = ("binary", "cross_entropy")
@@ -42,11 +42,11 @@ class BoosterScorer:
         if difference:
             msg = f"the model's features are not the schema's: {difference}"
             raise SchemaMismatch(msg)
-        check_model_text(model_text, len(schema.names))
+        checked = checked_model_text(model_text, len(schema.names))
         trees = _counted_trees(model_text)
         lightgbm = _lightgbm()
         try:
-            booster = lightgbm.Booster(model_str=model_text)
+            booster = lightgbm.Booster(model_str=checked)
         except lightgbm.basic.LightGBMError as error:
             msg = f"LightGBM does not read the model: {error}"
             raise ModelRefused(msg) from None

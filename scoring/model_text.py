@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from scoring.errors import ModelRefused
 
-_TREE = b"Tree="
+_TREE, _END = b"Tree=", b"end of trees\n"
 _INTEGERS = re.compile(rb"(?:-?[0-9]{1,18}(?: |$))*")
 _NUMBER = rb"[-+]?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]{1,4})?"
 _NUMBERS = re.compile(rb"(?:%b(?: |$))*" % _NUMBER)
@@ -30,11 +30,12 @@ _OF_LEAVES_TOO = ("leaf_weight", "leaf_count")
 _Fields = Mapping[str, bytes]
 
 
-def check_model_text(model_text: str, features: int) -> None:
+def checked_model_text(model_text: str, features: int) -> str:
     """
-    See that a text holds one model over so many features, of whole trees.
+    See that a text holds one model over so many features, of whole trees; give it up to their end.
 
-    Raises ModelRefused, which names the tree and the field.
+    What follows, importances and the parameters of training, changes no score, and half a line of
+    it ends the process. Raises ModelRefused, which names the tree and the field.
     """
     text = model_text.encode()
     if not text.startswith(b"tree\n") or b"\r" in text:
@@ -61,8 +62,9 @@ def check_model_text(model_text: str, features: int) -> None:
         if not block.startswith(begin) or block.find(_TREE, 1) >= 0 or block[-1:] != b"\n":
             raise _refused(where, "it does not stand where tree_sizes says")
         _check_tree(_fields(block[len(begin) :], where), where, features)
-    if not text.startswith(b"end of trees\n", at):
+    if not text.startswith(_END, at):
         raise _refused("", "the trees do not end where tree_sizes says")
+    return text[: at + len(_END)].decode()
 
 
 def _check_tree(fields: _Fields, where: str, features: int) -> None:

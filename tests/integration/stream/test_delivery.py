@@ -17,7 +17,7 @@ from stream.exactly_once import ExactlyOnce, LogTruncated, OwnedPartition
 from stream.publisher import Output, OutRecord, PublisherClosed
 from stream.scoring_agent import _outputs
 from stream.settings import KafkaSettings, read_settings
-from stream.topics import create_topics
+from stream.topics import check_topics, create_topics
 from tests.builders import NOW_MS, a_pipeline, an_event
 from tests.committed import committed
 from tests.integration.stream.test_start import kafka_at
@@ -81,6 +81,7 @@ async def test_at_least_once_a_partitions_history_is_kept_and_read_back_by_the_n
     mock_broker: str,
 ) -> None:
     kafka, group, history = kafka_at(mock_broker), uuid.uuid4().hex, ParkingHistory("r", 3)
+    await check_topics(kafka, kafka.topics)  # at the mock, asking makes them
     async with AtLeastOnce(kafka, group) as delivery:
         await delivery.take_over([0, 1])
         await shared(delivery).deliver(a_poll(kafka, 0, 1), output(kafka, b"1"), history)
@@ -106,7 +107,7 @@ async def test_at_least_once_what_an_owner_began_is_finished_as_it_was_decided_t
     async with AtLeastOnce(kafka, group) as killed:
         await killed.take_over([0])
         publisher = shared(killed).publisher
-        # Two of five decisions are out, the ledger and the parked event are; no offset is committed.
+        # Two of five decisions are out, ledger and parked event are; no offset is committed.
         await publisher.publish_all(0, [ledger, parked, Output(kafka.decisions, records[:2])])
 
     async with AtLeastOnce(kafka, group) as new:

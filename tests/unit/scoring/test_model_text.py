@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scoring.errors import ModelRefused
-from scoring.model_text import check_model_text
+from scoring.model_text import checked_model_text
 from tests.fuzz.releases import resized
 
 ROWS = np.random.default_rng(0).integers(0, 50, (600, 3)).astype(float)
@@ -37,7 +37,17 @@ MODEL = a_model()
     ],
 )
 def test_what_lightgbm_writes_passes(text: str) -> None:
-    check_model_text(text, 3)
+    checked = checked_model_text(text, 3)
+
+    assert text.startswith(checked)
+    as_it_was, found = (lightgbm.Booster(model_str=one).predict(ROWS) for one in (text, checked))
+    assert np.asarray(found).tobytes() == np.asarray(as_it_was).tobytes()
+
+
+def test_nothing_behind_the_trees_reaches_lightgbm() -> None:
+    cut = MODEL[: MODEL.index("parameters:") + 40]  # LightGBM crashes on it
+
+    assert checked_model_text(cut, 3) == checked_model_text(MODEL, 3)
 
 
 def of_first_tree(field: str, other: str) -> str:
@@ -83,4 +93,4 @@ def of_first_tree(field: str, other: str) -> str:
 )
 def test_what_it_does_not_write_is_refused_by_tree_and_field(text: str, reason: str) -> None:
     with pytest.raises(ModelRefused, match=reason):
-        check_model_text(text, 3)
+        checked_model_text(text, 3)
