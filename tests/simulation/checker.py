@@ -69,7 +69,7 @@ def _of_partition(
     poll = _poll(kafka.applications, partition, events)
     releases = dict.fromkeys([RELEASES[0], *(decision.release for decision in decisions)])
     recomputed = {release: pipeline_of(release).decide(poll, 0) for release in releases}
-    expected = _expected(recomputed[RELEASES[0]], poll, installation, promises)
+    expected = _expected(recomputed[RELEASES[0]], poll, installation)
 
     decided_at = Counter(decision.origin.offset for decision in decisions)
     parked_at = Counter(event.offset for event in parked)
@@ -106,9 +106,7 @@ def _fate(wanted: Expected, decided: int, parked: int, *, once: bool) -> Iterato
         yield f"must be {wanted.kind} {wanted.code}, and is something else, too"
 
 
-def _expected(
-    decided: Decided, poll: Poll, installation: Installation, promises: Promises
-) -> dict[int, Expected]:
+def _expected(decided: Decided, poll: Poll, installation: Installation) -> dict[int, Expected]:
     window = installation.kafka.resend_window
     rows = dict(zip(decided.batch.offsets.tolist(), range(len(decided.batch)), strict=True))
     codes = {poll.offsets[one.position]: one.code for one in decided.rejections}
@@ -120,7 +118,7 @@ def _expected(
             continue
         identity = decided.batch.decision_ids[rows[offset]]
         digest = decided.batch.event_digests[rows[offset]]
-        if promises.once and identity in recent:
+        if identity in recent:
             same = recent[identity] == digest
             found[offset] = (
                 Expected("repeated") if same else Expected("parked", "conflicting_duplicate")
