@@ -38,6 +38,10 @@ fuzz: ready ## Hostile input by chance: COUNT records, DAMAGED releases and feat
 	$(RUN) python -m tests.fuzz.releases --count $(DAMAGED) --seed $(SEED)
 	$(RUN) python -m tests.fuzz.tables --count $(DAMAGED) --seed $(SEED)
 
+.PHONY: faults
+faults: ready ## Workers, broker, ClickHouse and network harmed on purpose; FAULTS=long for hours of it
+	$(RUN) pytest tests/faults
+
 .PHONY: check
 check: ready ## Lint, format, types, dependency rule
 	$(RUN) ruff check
