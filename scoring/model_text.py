@@ -15,7 +15,7 @@ from scoring.errors import ModelRefused
 
 _TREE, _END = b"Tree=", b"end of trees\n"
 _INTEGERS = re.compile(rb"(?:-?[0-9]{1,18}(?: |$))*")
-_NUMBER = rb"[-+]?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]{1,4})?"
+_NUMBER = rb"[-+]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]{1,4})?|inf|nan)"
 _NUMBERS = re.compile(rb"(?:%b(?: |$))*" % _NUMBER)
 _LARGEST_COUNT = 2**31 - 1
 _LARGEST_WORD = 2**32 - 1
@@ -26,6 +26,9 @@ _CATEGORICAL, _LARGEST_DECISION = 1, 0b1011
 _OF_NODES = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
 _OF_NODES_TOO = ("split_gain", "internal_value", "internal_weight", "internal_count")
 _OF_LEAVES_TOO = ("leaf_weight", "leaf_count")
+# A threshold is infinite where a node parts what is missing from all else. What tells of the
+# training alone may be anything.
+_FINITE, _NO_NAN = ("leaf_value", "shrinkage"), ("threshold",)
 
 _Fields = Mapping[str, bytes]
 
@@ -159,10 +162,12 @@ def _integers(fields: _Fields, name: str, where: str, least: int, most: int) -> 
 def _numbers(fields: _Fields, name: str, where: str) -> NDArray[np.float64]:
     value = fields.get(name, b"")
     if not _NUMBERS.fullmatch(value):
-        raise _refused(where, f"{name} are not finite numbers: {_shown(fields, name)}")
+        raise _refused(where, f"{name} are not numbers: {_shown(fields, name)}")
     found = np.array(value.split(), dtype=np.float64)
-    if not bool(np.isfinite(found).all()):
+    if name in _FINITE and not bool(np.isfinite(found).all()):
         raise _refused(where, f"{name} are not all finite")
+    if name in _NO_NAN and bool(np.isnan(found).any()):
+        raise _refused(where, f"{name} are not all numbers")
     return found
 
 

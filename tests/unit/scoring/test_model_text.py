@@ -21,6 +21,7 @@ def a_model(rows: np.ndarray = ROWS, **parameters: object) -> str:
 
 
 MODEL = a_model()
+PARTED_FROM_NOTHING = a_model(np.where(LABEL[:, None] > 0, np.nan, ROWS + 7), max_bin=2)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,7 @@ MODEL = a_model()
         a_model(zero_as_missing=True),
         a_model(np.ones((600, 3))),  # trees of one leaf
         a_model(rows=np.where(ROWS > 40, np.nan, ROWS)),
+        PARTED_FROM_NOTHING,
     ],
 )
 def test_what_lightgbm_writes_passes(text: str) -> None:
@@ -42,6 +44,10 @@ def test_what_lightgbm_writes_passes(text: str) -> None:
     assert text.startswith(checked)
     as_it_was, found = (lightgbm.Booster(model_str=one).predict(ROWS) for one in (text, checked))
     assert np.asarray(found).tobytes() == np.asarray(as_it_was).tobytes()
+
+
+def test_a_node_that_parts_what_is_missing_from_all_else_has_an_infinite_threshold() -> None:
+    assert re.search("^threshold=(.* )?inf( |$)", PARTED_FROM_NOTHING, re.MULTILINE)
 
 
 def test_nothing_behind_the_trees_reaches_lightgbm() -> None:
@@ -77,9 +83,9 @@ def of_first_tree(field: str, other: str) -> str:
         (of_first_tree("left_child", "0 -2 3 -3"), "node or leaf 0 is reached twice"),
         (of_first_tree("left_child", "-1 -1 3 -3"), "node or leaf -1 is reached twice"),
         (of_first_tree("split_feature", "0 0 3 1"), "split_feature 3 is not 0 to 2"),
-        (of_first_tree("split_feature", "0 0 1_0 1"), "split_feature are not finite numbers"),
+        (of_first_tree("split_feature", "0 0 1_0 1"), "split_feature are not numbers"),
         (of_first_tree("split_feature", "0 0 1.5 1"), "split_feature are not whole numbers"),
-        (of_first_tree("leaf_value", "1 2 nan 4 5"), "leaf_value are not finite numbers"),
+        (of_first_tree("leaf_value", "1 2 nan 4 5"), "leaf_value are not all finite"),
         (of_first_tree("leaf_value", "1 2 1e999 4 5"), "leaf_value are not all finite"),
         (of_first_tree("shrinkage", ""), "shrinkage is not of"),
         (of_first_tree("is_linear", "01"), "is_linear is '01', not 0"),

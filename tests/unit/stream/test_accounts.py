@@ -1,5 +1,6 @@
 """The account of a partition: each application in one place, whatever the order it is told in."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -129,12 +130,17 @@ def test_comparing_by_blocks_finds_just_what_comparing_row_by_row_finds(
     there: dict[int, int], lost: set[int], altered: set[int], made_up: dict[int, int]
 ) -> None:
     account = PartitionAccount(a_span(3, 3_000, stored=2_991), exactly_once=True)
+    # A row's hash is of its offset, too, so that no other row has it.
+    there, made_up = (
+        {offset: hashed(offset, value) for offset, value in rows.items()}
+        for rows in (there, made_up)
+    )
     offsets = numbers(*sorted(there))
     stored = account.ledger_stored
     values = hashes(*(there[offset] for offset in offsets.tolist()))
     stored.add(offsets - 3, values, offsets // 700, np.zeros(len(offsets), bool))
     found = {offset: value for offset, value in there.items() if offset not in lost}
-    found |= {offset: there[offset] ^ 5 for offset in altered & there.keys() - lost}
+    found |= {offset: hashed(offset, -1) for offset in altered & there.keys() - lost}
     found |= {offset: value for offset, value in made_up.items() if offset not in there}
 
     only = compared(stored, found)
@@ -149,6 +155,11 @@ def test_comparing_by_blocks_finds_just_what_comparing_row_by_row_finds(
         offset for offset in found.keys() & there.keys() if found[offset] != there[offset]
     }
     assert stored.differs(sums(found, 700)) == bool(missing or extra or other)
+
+
+def hashed(offset: int, value: int) -> int:
+    digest = hashlib.blake2b(f"{offset} {value}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest)
 
 
 def sums(found: dict[int, int], size: int) -> dict[int, Sum]:
