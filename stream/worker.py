@@ -1,11 +1,13 @@
 """One worker process: a role's agents on their app, with metrics, status service and watchdog."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import faust
 import numpy as np
@@ -54,11 +56,23 @@ class Facts:
 
 
 class Worker(faust.Worker):
-    """Faust's worker, which tells the watchdog when it is asked to stop, or stops of an error."""
+    """
+    Faust's worker, which tells the watchdog when it is asked to stop, or stops of an error.
+
+    Asked a second time in the same way it ends at once. (Ctrl-C reaches a whole terminal; a
+    supervisor's SIGTERM that follows it is no second time.)
+    """
+
+    _told_by: signal.Signals | None = None
 
     watchdog: Watchdog
 
-    def _schedule_shutdown(self, signal: Any) -> None:
+    def _schedule_shutdown(self, signal: signal.Signals) -> None:
+        if signal == self._told_by:
+            # Whatever is under way comes again, as after a crash.
+            logger.warning("worker.stopped_at_once", signal=signal.name)
+            os._exit(128 + signal)
+        self._told_by = signal
         self.watchdog.stopping()
         super()._schedule_shutdown(signal)
 

@@ -148,6 +148,33 @@ def test_told_to_stop_at_full_load(
     )
 
 
+def test_told_to_stop_twice_at_full_load(
+    installation: Installation, record: Record, *, long: bool
+) -> None:
+    times = 5 if long else 1
+    longest = 0.0
+    for _ in range(times):
+        installation.load.rate, before = 0, installation.load.rate
+        time.sleep(2.0)
+        pids = [
+            installation.processes.signal(name, signal.SIGTERM) for name in installation.scoring
+        ]
+        for name in installation.scoring:
+            installation.processes.signal(name, signal.SIGTERM)
+        began = time.monotonic()
+        for pid in pids:
+            installation.processes.await_end(pid)
+        longest = max(longest, time.monotonic() - began)
+        installation.load.rate = before
+    assert longest < 5.0
+    record(
+        "SIGTERM twice to all scoring workers at full load",
+        "SIGTERM",
+        times,
+        f"ended, in order or not, within {longest:.1f} s",
+    )
+
+
 def test_a_worker_that_slept_within_a_transaction_is_fenced_off(
     installation: Installation, record: Record, *, long: bool
 ) -> None:

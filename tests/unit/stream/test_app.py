@@ -1,5 +1,6 @@
 """A role's Faust app: who may make its consumer."""
 
+import signal
 import threading
 
 import pytest
@@ -40,3 +41,20 @@ def test_a_worker_that_stops_of_an_error_is_given_as_long_as_one_that_is_told_to
     worker.watchdog.check()
 
     assert ended == [70]
+
+
+def test_a_worker_that_is_told_twice_in_the_same_way_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended = list[int]()
+    monkeypatch.setattr("os._exit", ended.append)
+    monkeypatch.setattr("faust.Worker._schedule_shutdown", lambda *_: None)
+    worker = Worker(new_app(read_settings(), "sink"), override_logging=False)
+    worker.watchdog = Watchdog(lambda: 0, lambda: 0.0, 60.0)
+
+    worker._schedule_shutdown(signal.SIGINT)
+    worker._schedule_shutdown(signal.SIGTERM)
+    assert ended == []
+    worker._schedule_shutdown(signal.SIGTERM)
+
+    assert ended == [143]
