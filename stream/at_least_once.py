@@ -134,9 +134,9 @@ class AtLeastOnce:
                 kafka,
                 begun[number],
                 recent[number],
-                await parked_before(connection, kafka, number, offset, self._limit),
+                await parked_before(connection, kafka, number, self._limit),
             )
-            for number, offset in committed.items()
+            for number in committed
         }
         logger.info(
             "delivery.taken_over",

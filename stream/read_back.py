@@ -108,13 +108,13 @@ async def read_begun(
 
 
 async def parked_before(
-    connection: Connection, kafka: KafkaSettings, partition: int, offset: int, limit: ParkingLimit
+    connection: Connection, kafka: KafkaSettings, partition: int, limit: ParkingLimit
 ) -> ParkingHistory:
     """
-    Read what became of the events that stood before an offset, as far back as the limit looks.
+    Read what became of a partition's events so far, as far back as the limit looks.
 
-    For delivery at least once, where nothing keeps it beside the offset. Raises aiokafka's
-    KafkaError, TimeoutError.
+    For delivery at least once, where nothing keeps it beside the offset; what was begun behind the
+    offset is not done again, and counts. Raises aiokafka's KafkaError, TimeoutError.
     """
     parked: dict[int, tuple[str, bool]] = {}
     origin = (kafka.applications, partition)
@@ -128,7 +128,7 @@ async def parked_before(
             continue
         if limit.counted(event.code, event.path, redriven=bool(event.redriven)):
             parked[event.offset] = (event.release, True)
-    before = [told for at, told in sorted(parked.items()) if at < offset]
+    before = [told for _, told in sorted(parked.items())]
     release = before[-1][0] if before else ""
     of_release = list(takewhile(lambda told: told[0] == release, reversed(before)))
     return limit.history(release, [flag for _, flag in reversed(of_release)])
