@@ -27,6 +27,21 @@ bench: ready ## Measure one worker on one core, end to end and stage by stage
 test: ready ## All tests; those that need a real broker take one from Docker or Java
 	$(RUN) pytest
 
+# Inputs, and damaged releases and tables, of a run of the fuzzers; SEED repeats it.
+COUNT ?= 100000
+DAMAGED ?= 1000
+SEED ?= 1
+
+.PHONY: fuzz
+fuzz: ready ## Hostile input by chance: COUNT records, DAMAGED releases and feature tables, SEED
+	$(RUN) python -m tests.fuzz.events --count $(COUNT) --seed $(SEED)
+	$(RUN) python -m tests.fuzz.releases --count $(DAMAGED) --seed $(SEED)
+	$(RUN) python -m tests.fuzz.tables --count $(DAMAGED) --seed $(SEED)
+
+.PHONY: faults
+faults: ready ## Workers, broker, ClickHouse and network harmed on purpose; FAULTS=long for hours of it
+	$(RUN) pytest tests/faults
+
 .PHONY: check
 check: ready ## Lint, format, types, dependency rule
 	$(RUN) ruff check

@@ -11,6 +11,8 @@ from features.schema import FeatureSchema
 
 Columns = Mapping[str, NDArray[np.float64]]
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 UNKNOWN_TEXT = -1.0
 """Stands for a text that is none of its attribute's categories."""
 
@@ -70,13 +72,24 @@ class FeatureDefinition:
 
 
 def by_name(schema: FeatureSchema) -> FeatureDefinition:
-    """Make the identity: an event's attributes are the features themselves, by their names."""
+    """
+    Make the identity: an event's attributes are the features themselves, by their names.
+
+    A feature without bounds takes what a float32 holds; beyond that it would be infinite.
+    """
 
     def compute(columns: Columns) -> NDArray[np.float32]:
         return stack([columns[name] for name in schema.names])
 
     attributes = tuple(
-        Attribute(f.name, "number", f.minimum, f.maximum, required=False, meaning=f.meaning)
+        Attribute(
+            f.name,
+            "number",
+            -_LARGEST if f.minimum is None else f.minimum,
+            _LARGEST if f.maximum is None else f.maximum,
+            required=False,
+            meaning=f.meaning,
+        )
         for f in schema.features
     )
     return FeatureDefinition("by_name", attributes, schema, compute)

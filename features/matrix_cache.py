@@ -3,6 +3,7 @@
 import hashlib
 import mmap
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from features.own_process import CheckFailed, in_a_process_of_its_own
+from features.regular_file import open_regular
 from features.schema import FeatureSchema
-from features.snapshot import load_snapshot, snapshot_digest
-from features.table import FeatureTable
+from features.snapshot import SnapshotRefused, load_snapshot, nbytes_of, snapshot_digest
+from features.table import FeatureTable, TableInvalid
 from features.whole_file import whole_file
 
 SUFFIX = ".matrix"
@@ -26,6 +29,16 @@ _ALIGNED = 64
 _MARK = f"creditstream matrix {_VERSION} {sys.byteorder}".encode().ljust(32, b"\0")
 _BODY = len(_MARK) + hashlib.sha256().digest_size
 _LENGTH = 8
+
+MOST_BYTES = 8 << 30
+"""Of a table while it is loaded, where nothing else is said."""
+
+# A few columns take some of it; a page would take 2 GiB if it were let.
+_MORE_BYTES = 1 << 30
+_SECONDS = 300
+
+# The sha256 of tables that this process, or one for it, loaded before: a fact about content.
+_PROVED: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +65,18 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dated: bool
 
 
-def open_table(path: Path, schema: FeatureSchema) -> OpenedTable:
+def open_table(
+    path: Path, schema: FeatureSchema, *, most: int = MOST_BYTES, keep: bool = True
+) -> OpenedTable:
     """
     Open a Parquet file's feature table, from the file `<name>.matrix` beside it where that is its.
 
     Else the Parquet file is loaded and the other written for the next to open, whole or not at
-    all; where it cannot be written (a folder for reading only, a full disk), the table stays in
-    this process's own memory. Raises SnapshotRefused, as `load_snapshot` does and for the same
-    files.
+    all; where it cannot be written (a folder for reading only, a full disk), or is not to be
+    (`keep`), the table stays in this process's own memory. A file that this process never loaded is
+    loaded in a throw-away process first, which it may crash, or fill with pages that say little and
+    inflate to much: within some more memory than the table says it takes, which is at most `most`
+    bytes. Raises SnapshotRefused, as `load_snapshot` does and for the same files, and for those.
 
     It is its where it names the sha256 that this moment's bytes of the Parquet file have, and its
     own bytes have the sha256 that it begins with. Both are taken each time, since neither size,
@@ -68,21 +85,99 @@ def open_table(path: Path, schema: FeatureSchema) -> OpenedTable:
     as this does, and who has the old one keeps it.
     """
     kept = path.with_name(path.name + SUFFIX)
-    table = _mapped(kept, schema)
-    if table is not None and table.digest == snapshot_digest(path):
+    digest = snapshot_digest(path, most + _MORE_BYTES)
+    table = _mapped(kept, schema, most) if keep else None
+    if table is not None and table.digest == digest:
         return OpenedTable(table)
-    table = load_snapshot(path, schema)
-    digest = table.digest
+    if digest not in _PROVED:
+        unwritten = _proved(path, schema, digest, most, keep=keep)
+        _PROVED.add(digest)
+        table = _mapped(kept, schema, most) if keep and not unwritten else None
+        if table is not None and table.digest == digest:
+            return OpenedTable(table)
+    table = load_snapshot(path, schema, digest)
+    if not keep:
+        return OpenedTable(table)
     try:
         _write(kept, table)
     except OSError as error:
         return OpenedTable(table, f"{kept} cannot be written: {error}")
     # Its memory goes before the same again is mapped.
     del table
-    table = _mapped(kept, schema)
+    table = _mapped(kept, schema, most)
     if table is not None and table.digest == digest:
         return OpenedTable(table)
-    return OpenedTable(load_snapshot(path, schema), f"{kept} is not what was written there")
+    return OpenedTable(load_snapshot(path, schema, digest), f"{kept} is not what was written there")
+
+
+_PROVE = """
+from features import matrix_cache
+told = matrix_cache.load_apart(sys.argv[1], sys.stdin.buffer.read(), *sys.argv[2:])
+sys.stdout.buffer.write(told)
+"""
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """What a throw-away process says of a table; `refused` is empty where it is one."""
+
+    refused: str = ""
+    columns: tuple[str, ...] = ()
+    unwritten: str = ""
+
+
+def _proved(path: Path, schema: FeatureSchema, digest: str, most: int, *, keep: bool) -> str:
+    """Load a table apart and, to `keep` it, write it; say why that cannot be."""
+    arguments = [str(path.absolute()), digest, str(most), "keep" if keep else ""]
+    try:
+        said = in_a_process_of_its_own(
+            _PROVE,
+            *arguments,
+            given=schema.to_json(),
+            seconds=_SECONDS,
+            memory=2 * _MORE_BYTES + most + most // 4,
+        )
+        told = msgspec.json.decode(said, type=_Told)
+    except (CheckFailed, msgspec.MsgspecError) as failed:
+        raise SnapshotRefused(path, f"cannot be loaded: {failed}") from None
+    if told.refused:
+        raise SnapshotRefused(path, told.refused, told.columns)
+    return told.unwritten
+
+
+def load_apart(name: str, schema_document: bytes, digest: str, most: str, keep: str) -> bytes:
+    """Do what `open_table` has done in a throw-away process; say what came of it."""
+    path, schema = Path(name), FeatureSchema.from_json(schema_document)
+    told = _Told()
+    try:
+        held = _held_bytes()
+        # Until it is known how large the table is: what metadata may take.
+        _bound(held + _MORE_BYTES)
+        size = nbytes_of(path, schema, int(most))
+        _bound(held + _MORE_BYTES + size + size // 4)
+        table = load_snapshot(path, schema, digest)
+        if keep:
+            _write(path.with_name(path.name + SUFFIX), table)
+    except SnapshotRefused as refused:
+        told = _Told(refused=refused.reason, columns=refused.columns)
+    except MemoryError:
+        told = _Told(refused="it takes more memory than the table that it says it holds")
+    except OSError as error:
+        told = _Told(unwritten=str(error))
+    return msgspec.json.encode(told)
+
+
+def _held_bytes() -> int:
+    """Give what this process holds with its libraries alone, which depends on the host."""
+    try:
+        told = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return next(int(line.split()[1]) << 10 for line in told.splitlines() if "VmData" in line)
+
+
+def _bound(memory: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (min(memory, hard), hard))
 
 
 def _write(path: Path, table: FeatureTable) -> None:
@@ -112,11 +207,12 @@ def _write(path: Path, table: FeatureTable) -> None:
             file.write(part)
 
 
-def _mapped(path: Path, schema: FeatureSchema) -> FeatureTable | None:
+def _mapped(path: Path, schema: FeatureSchema, most: int) -> FeatureTable | None:
     """Map a table of this schema; None where the file is missing, damaged or another's."""
     try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size <= _BODY + _LENGTH:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if not _BODY + _LENGTH < size <= most + _MORE_BYTES:
                 return None
             # Shared with every process that maps it; unmapped when the last array of it goes.
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -126,6 +222,13 @@ def _mapped(path: Path, schema: FeatureSchema) -> FeatureTable | None:
     if mark != _MARK or hashlib.sha256(body).digest() != named:
         return None
     length = int.from_bytes(body[:_LENGTH], "little")
+    try:
+        return _laid_out(body, length, schema)
+    except (msgspec.MsgspecError, TableInvalid, UnicodeDecodeError, TypeError, ValueError):
+        return None  # whoever wrote it took its digest, too
+
+
+def _laid_out(body: memoryview, length: int, schema: FeatureSchema) -> FeatureTable | None:
     header = msgspec.json.decode(body[_LENGTH : _LENGTH + length], type=_Header)
     if header.schema != schema.digest:
         return None

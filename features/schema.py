@@ -1,6 +1,7 @@
 """The contract between table, training and model: which features, in which order."""
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, field
 
 import msgspec
@@ -62,8 +63,8 @@ class FeatureSchema:
         if AS_OF in names:
             msg = f"no feature may be called {AS_OF!r}: a feature table has its rows' dates there"
             raise SchemaInvalid(msg)
-        for name in names:
-            if names.count(name) > 1:
+        for name, times in Counter(names).items():
+            if times > 1:
                 msg = f"feature {name!r} stands twice in the schema"
                 raise SchemaInvalid(msg)
         for feature in self.features:
@@ -105,9 +106,10 @@ class FeatureSchema:
         """
         if names == self.names:
             return ""
-        missing = [name for name in self.names if name not in names]
-        extra = [name for name in names if name not in self.names]
-        repeated = sorted({name for name in names if names.count(name) > 1})
+        counted, known = Counter(names), set(self.names)
+        missing = [name for name in self.names if name not in counted]
+        extra = [name for name in names if name not in known]
+        repeated = sorted(name for name, times in counted.items() if times > 1)
         parts = [
             f"{word} {_listed(found)}"
             for word, found in (("missing", missing), ("extra", extra), ("repeated", repeated))

@@ -13,6 +13,7 @@ _NO_DIGEST = b"0" * 64
 _ROW_GROUP = 16_384
 _CHUNK = 1 << 20
 _END = b"PAR1"
+_LARGEST_FOOTER = 256 << 20
 
 
 class SealBroken(Exception):
@@ -77,6 +78,9 @@ def _place_of_digest(file: BinaryIO) -> int:
     start = size - len(_END) - 4 - int.from_bytes(length, "little")
     if mark != _END or start < 0:
         msg = f"no Parquet file, or a truncated one: {size} bytes"
+        raise SealBroken(msg)
+    if size - start > _LARGEST_FOOTER:
+        msg = f"no feature table: its metadata have more than {_LARGEST_FOOTER} bytes"
         raise SealBroken(msg)
     file.seek(start)
     footer = file.read(size - start)

@@ -1,5 +1,7 @@
 """A feature table's Parquet file: written whole with digests, read whole or refused by name."""
 
+import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from features.one_line import one_line
+from features.regular_file import open_regular
 from features.schema import AS_OF, FeatureSchema
 from features.sealed_parquet import SealBroken, check_seal, write_sealed
 from features.table import FeatureTable, TableInvalid, encoded_keys, order_of
@@ -28,16 +32,17 @@ _FIRST, _LAST = np.datetime64("0001-01-01", "us"), np.datetime64("9999-12-31T23:
 # Parts in which the matrix is filled: its lines stay in the processor's cache, and little is
 # read ahead of it.
 _COLUMNS, _ROWS_AT_ONCE = 12, 4_096
+# With a row's key, twice as it is sorted, its place and its date.
+_BYTES_OF_VALUE, _BYTES_OF_NUMBER, _BYTES_OF_TEXT = 4, 48, 560
 
 
 class SnapshotRefused(Exception):
     """A file is not the feature table that it should be; says which file and why."""
 
     def __init__(self, path: Path, reason: str, columns: tuple[str, ...] = ()) -> None:
-        msg = f"{path}: {reason}"
-        super().__init__(msg)
         self.path = path
-        self.reason = reason
+        self.reason = one_line(reason)
+        super().__init__(f"{one_line(path)}: {self.reason}")
         self.columns = columns
 
 
@@ -118,17 +123,19 @@ def _latest(as_of: datetime | NDArray[np.datetime64], rows: int) -> datetime:
     return found.replace(tzinfo=UTC)
 
 
-def load_snapshot(path: Path, schema: FeatureSchema) -> FeatureTable:
+def load_snapshot(path: Path, schema: FeatureSchema, digest: str | None = None) -> FeatureTable:
     """
-    Read a feature table of this schema.
+    Read a feature table of this schema; with `digest`, the one of this sha256 and no other.
 
     Beyond the table it takes the memory of a few columns. Raises SnapshotRefused: the file is
     missing, empty, truncated, damaged in any byte, or not written by `write_snapshot`; its columns
     are missing, extra, repeated, in another order or of another type; a key is null or stands
     twice; a row's date is null or later than the file's.
     """
-    with _refusals(path), path.open("rb") as opened:
-        digest = check_seal(opened)
+    with _refusals(path), open_regular(path) as opened:
+        found = check_seal(opened)
+        if digest not in {None, found}:
+            raise SnapshotRefused(path, f"it has changed: its sha256 was {digest}")
         file = pq.ParquetFile(opened, page_checksum_verification=True)
         described = _describe(path, file.metadata.metadata or {})
         _check_columns(path, file.schema_arrow, described.key, schema)
@@ -138,9 +145,11 @@ def load_snapshot(path: Path, schema: FeatureSchema) -> FeatureTable:
         if rows == 0 or rows != described.rows:
             raise SnapshotRefused(path, f"it holds {rows} rows and says {described.rows}")
         keys = _keys(path, file, described.key)
+        if len(keys) != rows:
+            raise SnapshotRefused(path, f"it holds {len(keys)} keys and says {rows} rows")
         dates = _dates(path, file, described.as_of)
         order = order_of(keys)
-        matrix = _matrix(file, schema, order)
+        matrix = _matrix(path, file, schema, order)
         if order is not None:
             keys, dates = keys[order], None if dates is None else dates[order]
         return FeatureTable(
@@ -149,13 +158,36 @@ def load_snapshot(path: Path, schema: FeatureSchema) -> FeatureTable:
             matrix,
             as_of=described.as_of,
             row_as_of_us=dates,
-            digest=digest,
+            digest=found,
         )
 
 
-def snapshot_digest(path: Path) -> str:
-    """Give the sha256 that a feature table's file names and has; raises SnapshotRefused."""
-    with _refusals(path), path.open("rb") as opened:
+def nbytes_of(path: Path, schema: FeatureSchema, most: int) -> int:
+    """
+    Give how many bytes a file's table takes while it is loaded, at most, by what it says.
+
+    Only the file's metadata are read. Raises SnapshotRefused, too where they are more than `most`.
+    """
+    with _refusals(path), open_regular(path) as opened:
+        check_seal(opened)
+        file = pq.ParquetFile(opened)
+        of_row = _BYTES_OF_NUMBER if pa.int64() in file.schema_arrow.types else _BYTES_OF_TEXT
+        found = int(file.metadata.num_rows) * (_BYTES_OF_VALUE * len(schema.names) + of_row)
+        if found > most:
+            raise SnapshotRefused(path, f"its table takes {found} bytes; {most} are allowed")
+        return found
+
+
+def snapshot_digest(path: Path, most: int | None = None) -> str:
+    """
+    Give the sha256 that a feature table's file names and has.
+
+    Raises SnapshotRefused, too where the file has more than `most` bytes.
+    """
+    with _refusals(path), open_regular(path) as opened:
+        size = opened.seek(0, os.SEEK_END)
+        if most is not None and size > most:
+            raise SnapshotRefused(path, f"it has {size} bytes; {most} are allowed")
         return check_seal(opened)
 
 
@@ -194,7 +226,8 @@ def _check_columns(path: Path, found: pa.Schema, key: str, schema: FeatureSchema
     names = tuple(name for name in found.names if name not in (key, AS_OF))
     difference = schema.difference(names)
     if difference:
-        differing = set(names) ^ set(schema.names) | {n for n in names if names.count(n) > 1}
+        differing = set(names) ^ set(schema.names)
+        differing |= {name for name, times in Counter(names).items() if times > 1}
         columns = tuple(sorted(differing)) or names
         raise SnapshotRefused(path, f"its columns are not the schema's: {difference}", columns)
     for name in names:
@@ -235,6 +268,8 @@ def _dates(path: Path, file: pq.ParquetFile, latest: datetime) -> NDArray[np.int
     if AS_OF not in file.schema_arrow.names:
         return None
     column = file.read(columns=[AS_OF], use_threads=False)[AS_OF]
+    if len(column) != file.metadata.num_rows:
+        raise SnapshotRefused(path, f"column {AS_OF!r} holds {len(column)} rows", (AS_OF,))
     if column.null_count:
         reason = f"column {AS_OF!r} holds {column.null_count} nulls"
         raise SnapshotRefused(path, reason, (AS_OF,))
@@ -246,7 +281,7 @@ def _dates(path: Path, file: pq.ParquetFile, latest: datetime) -> NDArray[np.int
 
 
 def _matrix(
-    file: pq.ParquetFile, schema: FeatureSchema, order: NDArray[np.intp] | None
+    path: Path, file: pq.ParquetFile, schema: FeatureSchema, order: NDArray[np.intp] | None
 ) -> NDArray[np.float32]:
     matrix = np.empty((file.metadata.num_rows, len(schema.names)), dtype=np.float32)
     place = np.arange(len(matrix))
@@ -262,6 +297,8 @@ def _matrix(
             # One thread: Arrow's own were seen to end the process as it ended.
             read = file.read_row_group(group, columns=names, use_threads=False)
             columns = [_values(read[name]) for name in names]
+            if {len(column) for column in columns} != {len(rows)}:
+                raise SnapshotRefused(path, f"row group {group} is not of {len(rows)} rows")
             for at in range(0, len(rows), _ROWS_AT_ONCE):
                 part = slice(at, at + _ROWS_AT_ONCE)
                 block = np.stack([column[part] for column in columns], axis=1)

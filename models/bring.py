@@ -6,15 +6,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.catalogue import BY_NAME
+from features.own_process import CheckFailed, in_a_process_of_its_own
 from features.schema import Feature, FeatureSchema, SchemaInvalid
 from models.policies import policy_text
 from models.release import FORMAT, Manifest, ReleaseRefused, write_release
 from models.rows import RowsRefused, named_features
-from models.self_check import CheckFailed, in_a_process_of_its_own
 from scoring.booster import feature_names_of
 from scoring.errors import InvalidPolicy, ModelRefused, SchemaMismatch
 
 _REFER, _DECLINE = 0.30, 0.50
+_MEMORY_BYTES = 8 << 30  # the reference rows are whose release it is
 
 
 _MAKE = """
@@ -44,7 +45,7 @@ def create_release(model: Path, reference: Path, policy: Path | None, out: Path)
             raise ReleaseRefused(out, path.name, f"{path} is missing")
     given = [str(path.resolve()) if path else "" for path in (model, reference, policy, out)]
     try:
-        return out / Path(in_a_process_of_its_own(_MAKE, *given)).name
+        return out / Path(in_a_process_of_its_own(_MAKE, *given, memory=_MEMORY_BYTES)).name
     except CheckFailed as failed:
         file, tab, reason = str(failed).partition("\t")
         if tab:

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from features.catalogue import UnknownDefinition, definition
 from features.definition import FeatureDefinition
+from features.one_line import one_line
+from features.own_process import CheckFailed, in_a_process_of_its_own
+from features.regular_file import read_regular
 from features.schema import FeatureSchema, SchemaInvalid
 from models.evaluate import Metric
-from models.self_check import CheckFailed, in_a_process_of_its_own
 from scoring.booster import BoosterScorer
 from scoring.errors import InvalidPolicy, ModelRefused, SchemaMismatch
 from scoring.policy import Policy
@@ -29,11 +31,21 @@ MODEL, FEATURES, POLICY, REFERENCE = (
     "reference.parquet",
 )
 FILES = (MODEL, FEATURES, POLICY, REFERENCE)
+LARGEST = {
+    MANIFEST: 1 << 20,
+    MODEL: 512 << 20,
+    FEATURES: 16 << 20,
+    POLICY: 1 << 20,
+    REFERENCE: 256 << 20,
+}
+"""Bytes that a file of a release has, at most."""
+
 EXPECTED = "expected_default_probability"
 FORMAT = 1
 _ID_LENGTH = 16
 _EXPLAINED_ROWS = 8
 _TOLERANCE = 1e-9
+_MOST_REFERENCE_VALUES = 64 << 20
 _SATURATED = 20.0  # log-odds beyond which a float64 probability no longer tells them
 
 # Releases whose digests and scores were proved by this process: a fact about content, not a cache
@@ -84,11 +96,10 @@ class ReleaseRefused(Exception):
     """A release is damaged or does not do what it says; names the file and the reason."""
 
     def __init__(self, folder: Path, file: str, reason: str) -> None:
-        msg = f"release {folder}: {file}: {reason}"
-        super().__init__(msg)
         self.folder = folder
-        self.file = file
-        self.reason = reason
+        self.file = one_line(file)
+        self.reason = one_line(reason)
+        super().__init__(f"release {one_line(folder)}: {self.file}: {self.reason}")
 
 
 def write_release(
@@ -137,7 +148,8 @@ def load_release(folder: Path, *, trusted: bool = False) -> Release:
     Load a release, or raise ReleaseRefused.
 
     Each file's sha256 is checked before anything reads it. LightGBM's parser may crash or never
-    end on text that it did not write, so the release first proves itself in a throw-away process.
+    end on text that it did not write, so the release first proves itself in a throw-away process;
+    what it takes there of memory and time, it takes here at most.
     With `trusted` a release whose very content was proved before by this process skips that one.
     """
     content = read_content(folder)
@@ -180,9 +192,9 @@ def read_content(folder: Path) -> Content:
     if set(manifest.files) != set(FILES):
         reason = f"names {', '.join(manifest.files) or 'no file'} instead of {', '.join(FILES)}"
         raise ReleaseRefused(folder, MANIFEST, reason)
-    extra = sorted({path.name for path in folder.iterdir()} - {MANIFEST, *FILES})
-    if extra:
-        raise ReleaseRefused(folder, extra[0], "is no part of the release")
+    extra = next((path.name for path in folder.iterdir() if path.name not in LARGEST), None)
+    if extra is not None:
+        raise ReleaseRefused(folder, extra, "is no part of the release")
     model, features, policy, reference = (_read(folder, name) for name in FILES)
     found = dict(zip(FILES, (model, features, policy, reference), strict=True))
     for name, digest in manifest.files.items():
@@ -245,7 +257,11 @@ def _definition(folder: Path, content: Content) -> tuple[FeatureSchema, FeatureD
 def _reference(folder: Path, content: Content, schema: FeatureSchema) -> Reference:
     try:
         source = pa.BufferReader(content.reference)
-        rows = pq.ParquetFile(source, page_checksum_verification=True).read()
+        file = pq.ParquetFile(source, page_checksum_verification=True)
+        if file.metadata.num_rows * file.metadata.num_columns > _MOST_REFERENCE_VALUES:
+            reason = f"holds more than {_MOST_REFERENCE_VALUES} values"
+            raise ReleaseRefused(folder, REFERENCE, reason)
+        rows = file.read()
     except (pa.ArrowException, OSError) as error:
         raise ReleaseRefused(folder, REFERENCE, f"no readable Parquet file: {error}") from None
     expected = pa.schema([*((name, pa.float32()) for name in schema.names), (EXPECTED, "double")])
@@ -284,7 +300,7 @@ def _scores(scorer: BoosterScorer, rows: NDArray[np.float32]) -> NDArray[np.floa
 
 def _read(folder: Path, name: str) -> bytes:
     try:
-        return (folder / name).read_bytes()
+        return read_regular(folder / name, LARGEST[name])
     except FileNotFoundError:
         reason = "is missing: no release" if name == MANIFEST else "is missing"
         raise ReleaseRefused(folder, name, reason) from None

@@ -90,10 +90,13 @@ class Metrics:
     swap_refused: Gauge
     sink_rows: Counter
     sink_retries: Counter
+    sink_waiting: Gauge
+    sink_unfit: Counter
     drift_alarms: Counter
     reconcile_differences: Gauge
     reconcile_last_success: Gauge
     reconcile_runs: Counter
+    ledger_unread: Counter
 
     @classmethod
     def create(cls, registry: CollectorRegistry | None = None) -> "Metrics":
@@ -154,7 +157,9 @@ class Metrics:
             swaps=counter("swaps", "Other releases and tables, taken over or refused.", "result"),
             swap_refused=gauge("swap_refused", "1 while what lies there now is refused."),
             sink_rows=counter("sink_rows", "Rows that ClickHouse took.", "table"),
-            sink_retries=counter("sink_retries", "Inserts tried again.", "table"),
+            sink_retries=counter("sink_retries", "Inserts tried again.", "table", "cause"),
+            sink_waiting=gauge("sink_waiting", "1 while a table is waited for.", "table", "cause"),
+            sink_unfit=counter("sink_unfit", "What a table can never take.", "table"),
             drift_alarms=counter("drift_alarms", "Drift alarms raised.", "detector"),
             reconcile_differences=gauge(
                 "reconcile_differences", "What the last reconciliation found wrong.", "kind"
@@ -165,6 +170,7 @@ class Metrics:
             reconcile_runs=counter(
                 "reconcile_runs", "Reconciliations, by whether they came to their end.", "result"
             ),
+            ledger_unread=counter("ledger_unread", "Records of the ledger that are none of it."),
         )
         for family, label, values in (
             (metrics.decisions, "outcome", OUTCOMES),

@@ -15,6 +15,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from pydantic import BaseModel, ConfigDict
 
 _SQL_BYTES = 65_536
+_SQL_SECONDS = 10.0  # for a query to arrive
+_SQL_TOGETHER = 8
 _ARROW = "application/vnd.apache.arrow.stream"
 _SECONDS_TO_START_OR_STOP = 10.0
 _LOOPBACK = ("127.0.0.1", "localhost")
@@ -107,18 +109,27 @@ def status_api(
 
 
 def _add_sql(app: FastAPI, run_sql: Callable[[str], bytes]) -> None:
+    running = asyncio.BoundedSemaphore(_SQL_TOGETHER)
+
     @app.post("/api/v1/sql")
     async def sql(request: Request) -> Response:
         """Run a query, read-only: SQL as text in, an Arrow IPC stream out."""
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _SQL_BYTES:
-                return _problem(413, f"a query has at most {_SQL_BYTES} bytes")
-        try:
-            answer = await asyncio.to_thread(run_sql, body.decode())
-        except (SqlFailed, UnicodeDecodeError) as error:
-            return _problem(400, str(error))
+        if running.locked():
+            return _problem(503, f"{_SQL_TOGETHER} queries are running: ask again later")
+        async with running:
+            body = bytearray()
+            try:
+                async with asyncio.timeout(_SQL_SECONDS):
+                    async for chunk in request.stream():
+                        body += chunk
+                        if len(body) > _SQL_BYTES:
+                            return _problem(413, f"a query has at most {_SQL_BYTES} bytes")
+            except TimeoutError:
+                return _problem(408, f"no whole query within {_SQL_SECONDS:.0f} s")
+            try:
+                answer = await asyncio.to_thread(run_sql, body.decode())
+            except (SqlFailed, UnicodeDecodeError) as error:
+                return _problem(400, str(error))
         return Response(answer, media_type=_ARROW)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from features.schema import FeatureSchema
 from scoring.errors import ModelRefused, SchemaMismatch
 from scoring.explainer import NotTabulated, TreeExplainer
+from scoring.model_text import checked_model_text
 from scoring.trees import Tree, trees_of
 
 _GIVES_PROBABILITY = ("binary", "cross_entropy")
@@ -22,15 +23,14 @@ class BoosterScorer:
     Scores with LightGBM's own `Booster.predict`, on one thread; explains by tables where it can.
 
     `explained_by` says whether Shapley values come from our tables or, for what these do not
-    cover, from LightGBM, and then why. LightGBM's parser crashes on damaged text, so the caller
-    checks the text's digest first.
-    Raises ModelRefused for an objective that gives no probability, for linear trees and for trees
-    without training counts; SchemaMismatch where the model's features are not the schema's, in its
-    order.
+    cover, from LightGBM, and then why. LightGBM's parser crashes on damaged text: what is not as
+    LightGBM writes it never reaches it, and the caller checks the text's digest first.
+    Raises ModelRefused for a text that is no whole model, for an objective that gives no
+    probability, for linear trees and for trees without training counts; SchemaMismatch where the
+    model's features are not the schema's, in its order.
     """
 
     def __init__(self, model_text: str, schema: FeatureSchema) -> None:
-        lightgbm = _lightgbm()
         objective = objective_of(model_text)
         if objective.partition(" ")[0] not in _GIVES_PROBABILITY:
             msg = f"objective {objective!r} gives no default probability; binary does"
@@ -38,16 +38,18 @@ class BoosterScorer:
         if _LINEAR_TREES in model_text:
             msg = "the trees are linear, for which LightGBM gives no contributions"
             raise ModelRefused(msg)
-        trees = _counted_trees(model_text)
-        try:
-            booster = lightgbm.Booster(model_str=model_text)
-        except lightgbm.basic.LightGBMError as error:
-            msg = f"LightGBM does not read the model: {error}"
-            raise ModelRefused(msg) from None
-        difference = schema.difference(tuple(booster.feature_name()))
+        difference = schema.difference(feature_names_of(model_text))
         if difference:
             msg = f"the model's features are not the schema's: {difference}"
             raise SchemaMismatch(msg)
+        checked = checked_model_text(model_text, len(schema.names))
+        trees = _counted_trees(model_text)
+        lightgbm = _lightgbm()
+        try:
+            booster = lightgbm.Booster(model_str=checked)
+        except lightgbm.basic.LightGBMError as error:
+            msg = f"LightGBM does not read the model: {error}"
+            raise ModelRefused(msg) from None
         self._booster: Any = booster
         self._log_odds = _log_odds_of_output(objective)
         if _AVERAGED in model_text:
@@ -106,7 +108,7 @@ def _log_odds_of_output(objective: str) -> float:
 def _counted_trees(model_text: str) -> list[Tree]:
     try:
         trees = trees_of(model_text)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         msg = f"its trees cannot be read: {error}"
         raise ModelRefused(msg) from None
     if not all(tree.counted for tree in trees):

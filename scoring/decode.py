@@ -26,6 +26,7 @@ from scoring.poll import Headers, Poll
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_END_US = (datetime(2200, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _MESSAGE = re.compile(r"^(?P<rule>.*?)(?: - at `(?P<path>\$.*)`)?$", re.DOTALL)
 _MISSING_FIELD = re.compile(r"^Object missing required field `(?P<field>.*)`$")
 
@@ -171,8 +172,9 @@ class ApplicationDecoder:
         # that were found need: no key stands twice and none is unknown.
         quotes = -1 if b"\\" in value else value.count(b'"')
         if not self._flat:
-            # Rows have many brackets, and what a contract knows is not deep.
-            with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            # Rows have many brackets, and what a contract knows is not deep; what it does not know
+            # may be.
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 application = self._decode(value)
                 if quotes == self._quotes(application):
                     return application, 0
@@ -237,12 +239,15 @@ class ApplicationDecoder:
     def _submitted(self, application: Application, produced_ms: int) -> int:
         submitted_us = (application.submitted_at - _EPOCH) // _MICROSECOND
         late_us = produced_ms * 1000 - submitted_us
-        if -self._ahead_us <= late_us <= self._age_us:
+        near = -self._ahead_us <= late_us <= self._age_us
+        if near and 0 <= submitted_us < _END_US:
             return submitted_us
         rule = (
             f"submitted_at lies at most {self._limits.age} before and {self._limits.ahead} after "
             f"the record's own time"
         )
+        if near:  # a producer may choose both
+            rule = "submitted_at lies in the years 1970 to 2199"
         raise _Refused("timestamp", "$.submitted_at", application.submitted_at.isoformat(), rule)
 
 

@@ -100,7 +100,7 @@ class Policy:
         """Read a policy.toml; raise InvalidPolicy, naming the field."""
         try:
             document = msgspec.convert(tomllib.loads(text), _Document)
-        except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
             raise InvalidPolicy("policy.toml", "…", str(error)) from None
         _check_numbers(document)
         _check_features(document, tuple(feature_names))

@@ -50,7 +50,7 @@ def trees_of(model_text: str) -> list[Tree]:
 
 
 def _pairs(block: str) -> list[tuple[str, str]]:
-    parts = (line.partition("=") for line in block.splitlines())
+    parts = (line.partition("=") for line in block.split("\n"))
     return [(name, value) for name, _, value in parts]
 
 

@@ -144,6 +144,14 @@ def encode(batch: DecisionBatch) -> list[bytes]:
     return _split(_record_batch(batch))
 
 
+def encode_row(row: pa.Table, feature_names: Sequence[str]) -> bytes:
+    """Write one row of LEDGER_SCHEMA as a ledger message of its own."""
+    (batch,) = row.combine_chunks().to_batches()
+    metadata = _metadata(batch["release"][0].as_py(), feature_names)
+    (message,) = _split(batch.replace_schema_metadata(metadata))
+    return message
+
+
 def decode(message: bytes) -> LedgerBatch:
     """
     Read a ledger message; raise LedgerDamaged where it is truncated, damaged or another thing.
@@ -230,11 +238,12 @@ def _record_batch(batch: DecisionBatch) -> pa.RecordBatch:
         pa.array(batch.offsets, pa.int64()),
         _features(batch.features, missing),
     ]
-    metadata = {
-        _RELEASE: batch.release.encode(),
-        _NAMES: msgspec.json.encode(batch.feature_names),
-    }
+    metadata = _metadata(batch.release, batch.feature_names)
     return pa.RecordBatch.from_arrays(columns, schema=LEDGER_SCHEMA.with_metadata(metadata))
+
+
+def _metadata(release: str, feature_names: Sequence[str]) -> dict[bytes, bytes]:
+    return {_RELEASE: release.encode(), _NAMES: msgspec.json.encode(feature_names)}
 
 
 def _words(

@@ -1,20 +1,26 @@
 """Parked events: what could not be decided, with its cause, its origin and its original bytes."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import pyarrow as pa
 
-from scoring.decode import Rejection
+from scoring.envelope import REDRIVEN, REDRIVEN_OF, redriven_of
 from scoring.poll import Headers, Poll
 
-Stage = Literal["decode", "enrich", "score", "encode"]
+Stage = Literal["decode", "enrich", "score", "encode", "sink"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
+SinkCode = Literal["damaged", "refused"]
+"""At the stage `sink`: the record is none of its topic's, or the table takes no such row."""
+
 _HEAD = 65_536
+_ORIGIN = re.compile(r"([^/]+)/([0-9]{1,10})/([0-9]{1,19})")
+_FIRST_MS, _LAST_MS = -2_208_988_800_000, 10_413_791_999_999  # the years 1900 to 2299
 _HEADER = 10
 """Bytes that a header has, at most, beside its name and value."""
 
@@ -50,15 +56,41 @@ class ParkedDamaged(Exception):
         self.reason = reason
 
 
+class Reason(Protocol):
+    """Why the record at `position` of a poll is parked; a Rejection, or what a sink found."""
+
+    @property
+    def position(self) -> int:
+        """Its place in the poll."""
+
+    @property
+    def code(self) -> str:
+        """What was wrong, in a word."""
+
+    @property
+    def path(self) -> str:
+        """The field; `$` is the whole document."""
+
+    @property
+    def value(self) -> str:
+        """What stood there."""
+
+    @property
+    def rule(self) -> str:
+        """What it broke, in words."""
+
+
 @dataclass(frozen=True, slots=True)
 class ParkedEvent:
     """
-    An event that can never be decided as it is.
+    An event that can never be decided as it is, or what of its decision can never be stored.
 
     `key`, `value` and `headers` are the event's own; `shown` shows the value at `path` (at most 120
     characters) that broke `rule`; `topic`, `partition` and `offset` say where it stood;
     `parked_at` is aware and in UTC; `produced_at_ms` is the event's Kafka timestamp. An event above
     the size that the topic takes is parked by its head; `cut` then gives its own and its sha256.
+    `redriven` is how often it had been parked and driven again before, the last time from
+    `redriven_of`, its topic/partition/offset on the parked topic; 0 and empty: never.
     """
 
     key: bytes | None
@@ -76,12 +108,14 @@ class ParkedEvent:
     produced_at_ms: int
     release: str
     cut: str = ""
+    redriven: int = 0
+    redriven_of: str = ""
 
     @classmethod
     def of(
         cls,
         poll: Poll,
-        rejection: Rejection,
+        reason: Reason,
         *,
         stage: Stage,
         parked_at: datetime,
@@ -89,12 +123,13 @@ class ParkedEvent:
         largest: int,
     ) -> "ParkedEvent":
         """
-        Park the record of a poll that a rejection names.
+        Park the record of a poll that a reason names.
 
         `largest` is how many bytes of key, value and headers are parked whole.
         """
-        at = rejection.position
+        at = reason.position
         key, value = poll.keys[at], poll.values[at]
+        before = redriven_of(poll.headers[at])
         headers = tuple((n, v) for n, v in poll.headers[at] if not n.startswith(PREFIX))
         cut = ""
         size = len(key or b"") + len(value or b"")
@@ -110,16 +145,18 @@ class ParkedEvent:
             headers=headers,
             cut=cut,
             stage=stage,
-            code=rejection.code,
-            path=rejection.path,
-            shown=rejection.value,
-            rule=rejection.rule,
+            code=reason.code,
+            path=reason.path,
+            shown=reason.value,
+            rule=reason.rule,
             topic=poll.topic,
             partition=poll.partition,
             offset=int(poll.offsets[at]),
             parked_at=parked_at,
             produced_at_ms=int(poll.produced_at_ms[at]),
             release=release,
+            redriven=before.times if before else 0,
+            redriven_of=before.place if before else "",
         )
 
     def record_headers(self) -> list[tuple[str, bytes | None]]:
@@ -140,12 +177,16 @@ class ParkedEvent:
         kept = [(name, value) for name, value in self.headers if not name.startswith(PREFIX)]
         # A path or value may carry what UTF-8 has no bytes for (a lone surrogate).
         ours = [(PREFIX + name, text.encode(errors="replace")) for name, text in own.items()]
+        if self.redriven:
+            ours.append((REDRIVEN, str(self.redriven).encode()))
+            ours.append((REDRIVEN_OF, self.redriven_of.encode()))
         return [*kept, *ours]
 
 
 def parse(key: bytes | None, value: bytes | None, headers: Headers) -> ParkedEvent:
     """Read a record of the parked topic; raise ParkedDamaged where a header is missing or bad."""
     own = {name: text or b"" for name, text in headers if name.startswith(PREFIX)}
+    before = redriven_of(headers)
     topic, partition, offset = _origin(_text(own, "origin"))
     stage = _text(own, "stage")
     if stage not in STAGES:
@@ -154,6 +195,8 @@ def parse(key: bytes | None, value: bytes | None, headers: Headers) -> ParkedEve
     try:
         parked_at = datetime.fromisoformat(_text(own, "parked-at")).astimezone(UTC)
         produced_at_ms = int(_text(own, "produced-at"))
+        if not -(2**63) <= produced_at_ms < 2**63:
+            raise OverflowError(produced_at_ms)  # noqa: TRY301 - told of below, as the others
     except (ValueError, OverflowError) as error:
         msg = f"a time in its headers is none: {error}"
         raise ParkedDamaged(msg) from None
@@ -173,16 +216,23 @@ def parse(key: bytes | None, value: bytes | None, headers: Headers) -> ParkedEve
         produced_at_ms=produced_at_ms,
         release=_text(own, "release"),
         cut=_text(own, "cut") if PREFIX + "cut" in own else "",
+        redriven=before.times if before else 0,
+        redriven_of=before.place if before else "",
     )
 
 
 def parked_table(events: Sequence[ParkedEvent]) -> pa.Table:
-    """Turn parked events into rows of PARKED_SCHEMA, in their order."""
+    """
+    Turn parked events into rows of PARKED_SCHEMA, in their order.
+
+    A Kafka timestamp may be any number; beyond what ClickHouse's dates hold it is the first or last
+    of these. The topic keeps it as it was.
+    """
     columns = {
         "origin_topic": [event.topic for event in events],
         "origin_partition": [event.partition for event in events],
         "origin_offset": [event.offset for event in events],
-        "produced_at": [event.produced_at_ms for event in events],
+        "produced_at": [min(max(event.produced_at_ms, _FIRST_MS), _LAST_MS) for event in events],
         "parked_at": [event.parked_at for event in events],
         "stage": [event.stage for event in events],
         "code": [event.code for event in events],
@@ -208,9 +258,8 @@ def _text(own: dict[str, bytes], name: str) -> str:
 
 
 def _origin(text: str) -> tuple[str, int, int]:
-    topic, _, place = text.partition("/")
-    partition, _, offset = place.partition("/")
-    if not (topic and partition.isdecimal() and offset.isdecimal()):
-        msg = f"its origin is {text!r}, not topic/partition/offset"
+    found = _ORIGIN.fullmatch(text)
+    if found is None or int(found[2]) >= 2**31 or int(found[3]) >= 2**63:
+        msg = f"its origin is {text[:120]!r}, not topic/partition/offset"
         raise ParkedDamaged(msg)
-    return topic, int(partition), int(offset)
+    return found[1], int(found[2]), int(found[3])

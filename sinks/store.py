@@ -1,6 +1,8 @@
 """ClickHouse: a server, or the engine in this process."""
 
-from collections.abc import Callable
+import errno
+import ssl
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,15 +13,12 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from sinks.query_guard import CANONICAL_SQL, FORBIDDEN_FUNCTIONS_SQL, QueryForbidden, QueryGuard
+from sinks.refusals import Cause, passing
 
 TIMEOUT_SECONDS = 10
+# For the engine in process the driver writes a file of its own.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ARROW_STREAM = "ArrowStream"
-# Errors that pass by themselves (names in ClickHouse's ErrorCodes.cpp): memory, time, network,
-# too many parts or queries, no space, no replica, a quota used up, a server on its way down.
-_TRANSIENT = frozenset(
-    {3, 75, 107, 159, 164, 198, 201, 202, 203, 209, 210, 236, 241, 242, 243, 252, 285, 319, 394}
-    | {425, 439, 999}
-)
 _READER_SECONDS = 20
 LONGEST_SECONDS = 30
 # The limits must be sent before `readonly`, which forbids any further change. A result above the
@@ -34,7 +33,11 @@ READ_ONLY = {
 
 
 class StoreUnavailable(Exception):
-    """ClickHouse is away or overloaded: back off and try again."""
+    """ClickHouse is away or overloaded, by its `cause`: back off and try again."""
+
+    def __init__(self, message: str, cause: Cause = "away") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class StoreRefused(Exception):
@@ -43,6 +46,23 @@ class StoreRefused(Exception):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """
+    PEM files for https: whom to trust, and our own certificate with its key.
+
+    Without the first, whom the system trusts; with the second and no password, it tells the user.
+    """
+
+    cafile: Path | None = None
+    certfile: Path | None = None
+    keyfile: Path | None = None
+
+
+SYSTEMS_OWN = Certificates()
+"""Whom the system trusts, and no certificate of ours."""
 
 
 class Store(Protocol):
@@ -79,17 +99,17 @@ class Handle:
         self._lock = Lock()
         self._failed = False
 
-    def ask(self, call: Callable[[Any], Any], *, transient: frozenset[int] = _TRANSIENT) -> Any:
+    def ask(self, call: Callable[[Any], Any], *, may_pass: bool = True) -> Any:
         """Do something with the client; raises StoreUnavailable, StoreRefused."""
         if self._reopen is None:
-            return _ask(partial(call, self.client), transient=transient)
+            return _ask(partial(call, self.client), may_pass=may_pass)
         with self._lock:
             if self._failed:
                 # Opened before the other is closed: the engine stays while it has one handle.
                 failed, self.client = self.client, self._reopen()
                 failed.close()
             self._failed = True  # until it has answered
-            answer = _ask(partial(call, self.client), transient=transient)
+            answer = _ask(partial(call, self.client), may_pass=may_pass)
             self._failed = False
             return answer
 
@@ -98,14 +118,14 @@ class Handle:
         sql: str,
         parameters: dict[str, str] | None = None,
         *,
-        transient: frozenset[int] = _TRANSIENT,
+        may_pass: bool = True,
     ) -> pa.Table:
         """Run a query and read its result as Arrow."""
 
         def call(client: Any) -> Any:
             return client.raw_query(sql, parameters=parameters, fmt=_ARROW_STREAM)
 
-        content = self.ask(call, transient=transient)
+        content = self.ask(call, may_pass=may_pass)
         return pa.ipc.open_stream(content).read_all() if content else pa.table({})
 
 
@@ -131,7 +151,7 @@ class ClickHouse:
         except QueryForbidden as forbidden:
             raise StoreRefused(0, str(forbidden)) from None
         # Where a reader's query meets a limit, or would write, asking again changes nothing.
-        return self.handle.read(canonical, transient=frozenset())
+        return self.handle.read(canonical, may_pass=False)
 
     def command(self, sql: str) -> None:
         """Run a statement."""
@@ -139,7 +159,12 @@ class ClickHouse:
 
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         """Insert an Arrow table in one block."""
-        settings = {"async_insert": 0, "insert_deduplication_token": token}
+        settings = {
+            "async_insert": 0,
+            "insert_deduplication_token": token,
+            # An event's month is its producer's to choose: a block may hold some thousand.
+            "max_partitions_per_insert_block": 0,
+        }
         # An insert whose reply is lost took effect and comes again: hence the token. (The driver
         # itself sends none again: an Arrow body is nothing that it can replay.)
         self.handle.ask(lambda client: client.insert_arrow(table, rows, settings=settings))
@@ -149,24 +174,34 @@ class ClickHouse:
         self.handle.client.close()
 
 
-def _ask(call: Callable[[], Any], *, transient: frozenset[int] = _TRANSIENT) -> Any:
+def _ask(call: Callable[[], Any], *, may_pass: bool = True) -> Any:
     from clickhouse_connect.driver import exceptions
 
     try:
         return call()
     except exceptions.DatabaseError as error:
         code = getattr(error, "code", None) or 0
+        cause = passing(code, str(error)) if may_pass else None
+        if cause is not None:
+            raise StoreUnavailable(str(error), cause) from error
         # Without a code it was the connection, not the engine, that said no.
         away = code == 0 and "Code: " not in str(error)
-        if code in transient or (away and not isinstance(error, exceptions.ProgrammingError)):
+        if away and not isinstance(error, exceptions.ProgrammingError):
             raise StoreUnavailable(str(error)) from error
         raise StoreRefused(code, str(error)) from error
     except (exceptions.Error, OSError) as error:
-        raise StoreUnavailable(str(error)) from error
+        full = isinstance(error, OSError) and error.errno in _NO_SPACE
+        raise StoreUnavailable(str(error), "disk_full" if full else "away") from error
 
 
 def open_store(
-    url: str, *, user: str, password: str, database: str, read_only: bool = False
+    url: str,
+    *,
+    user: str,
+    password: str,
+    database: str,
+    certificates: Certificates = SYSTEMS_OWN,
+    read_only: bool = False,
 ) -> ClickHouse:
     """
     Open `http(s)://host:port` or `chdb:///path`; `read_only` forbids writing, and bounds queries.
@@ -174,7 +209,8 @@ def open_store(
     A database that is not there is created, unless `read_only`.
 
     Raises StoreUnavailable where nobody answers, and where another process has the path;
-    StoreRefused where a server knows no such user with that password.
+    StoreRefused where a server knows no such user with that password, or where its certificate or
+    ours is not accepted.
     """
     embedded = url.startswith("chdb://")
     if embedded and read_only and not Path(url.removeprefix("chdb://")).is_dir():
@@ -182,7 +218,7 @@ def open_store(
         raise StoreUnavailable(msg)
 
     def connect() -> Any:
-        client = _connect(url, user, password)
+        client = _connect(url, user, password, certificates)
         _use(client, database, create=not read_only)
         # chDB keeps settings with the handle, so a reader has a handle of its own.
         for name, value in READ_ONLY.items() if read_only else ():
@@ -197,7 +233,7 @@ def open_store(
     return ClickHouse(handle, guard)
 
 
-def _connect(url: str, user: str, password: str) -> Any:
+def _connect(url: str, user: str, password: str, certificates: Certificates) -> Any:
     import clickhouse_connect
 
     try:
@@ -217,6 +253,7 @@ def _connect(url: str, user: str, password: str) -> Any:
             send_receive_timeout=LONGEST_SECONDS,
             query_retries=0,
             autogenerate_session_id=False,
+            **_tls_options(certificates, password),
         )
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ("clickhouse_connect", "chdb", "urllib3"):
@@ -225,9 +262,53 @@ def _connect(url: str, user: str, password: str) -> Any:
         if url.startswith("chdb://"):
             msg += "; one process at a time may have it open: the sink's, while that runs"
         code = getattr(error, "code", None) or 0
-        if code and code not in _TRANSIENT:
+        cause = passing(code, msg)
+        if code and cause is None:
             raise StoreRefused(code, msg) from error
-        raise StoreUnavailable(msg) from error
+        if refused := _tls_refusal(error):
+            msg = f"cannot open the store {url}: {refused}"
+            raise StoreRefused(0, msg) from None
+        if any(isinstance(one, ssl.SSLEOFError) for one in _causes(error)):
+            # So a server ends that wants a certificate, and one that is on its way down.
+            msg = f"cannot open the store {url}: it hung up; does it ask for our certificate?"
+        raise StoreUnavailable(msg, cause or "away") from error
+
+
+def _tls_options(certificates: Certificates, password: str) -> dict[str, Any]:
+    """Give the driver's options; it checks the server's certificate and name unless told not to."""
+    files = {
+        "ca_cert": certificates.cafile,
+        "client_cert": certificates.certfile,
+        "client_cert_key": certificates.keyfile,
+    }
+    options: dict[str, Any] = {name: str(path) for name, path in files.items() if path is not None}
+    if certificates.certfile is not None:
+        # `mutual` lets the certificate tell the user, `strict` leaves that to the password.
+        options["tls_mode"] = "strict" if password else "mutual"
+    return options
+
+
+def _tls_refusal(error: BaseException) -> str:
+    """Say in a line who refuses whose certificate; nothing where it is about something else."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is refused ({cause.verify_message.rstrip('.')})"
+        reason = getattr(cause, "reason", None) if isinstance(cause, ssl.SSLError) else None
+        if reason and "ALERT" in reason:
+            return f"it refuses our certificate ({reason})"
+        if reason and "WRONG_VERSION" in reason:
+            return f"it does not speak TLS ({reason})"
+    return ""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen = 0
+    while error is not None and seen < 20:
+        yield error
+        # urllib3 gives its own errors a reason, which is the error below.
+        below = getattr(error, "reason", None)
+        yield from (one for one in (below, *error.args) if isinstance(one, ssl.SSLError))
+        error, seen = error.__cause__ or error.__context__, seen + 1
 
 
 def _use(client: Any, database: str, *, create: bool) -> None:

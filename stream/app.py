@@ -6,8 +6,10 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Literal
 
 import faust
+from faust.exceptions import ConsumerNotStarted
 from mode.supervisors import CrashingSupervisor
 
+from stream.connection import connection_of
 from stream.in_flight import PollInFlight
 from stream.settings import Settings
 from stream.transport import PollConsumer, Transport
@@ -19,6 +21,9 @@ Polls = AsyncIterable[PollInFlight]
 Agent = Callable[[Polls], Awaitable[None]]
 
 POLLS_IN_QUEUE = 4
+
+# Of one partition, compressed. The sink reads three topics, after an outage all of them full.
+_FETCH_BYTES: dict[Role, int] = {"scoring": 4 << 20, "sink": 1 << 20, "monitor": 1 << 20}
 
 
 def new_app(settings: Settings, role: Role) -> faust.App:
@@ -33,6 +38,8 @@ def new_app(settings: Settings, role: Role) -> faust.App:
     app = faust.App(
         f"{kafka.group_prefix}-{role}",
         broker=";".join(f"kafka://{server}" for server in servers),
+        broker_credentials=connection_of(kafka).credentials(),
+        consumer_group_instance_id=kafka.group_instance_id,
         autodiscover=False,
         # Nothing is kept there: no tables. Without a value Faust makes a folder where it stands.
         datadir=tempfile.gettempdir(),
@@ -45,7 +52,7 @@ def new_app(settings: Settings, role: Role) -> faust.App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=4 * 1024 * 1024,
+        consumer_max_fetch_size=_FETCH_BYTES[role],
         broker_commit_interval=kafka.commit_interval,
         broker_max_poll_records=kafka.max_poll_records,
         broker_session_timeout=kafka.session_timeout,
@@ -70,8 +77,14 @@ def register(app: faust.App, topic: str, name: str, agent: Agent) -> None:
 
 
 def consumer_of(app: faust.App) -> PollConsumer:
-    """Give the app's consumer."""
-    consumer = app.consumer
+    """
+    Give the app's consumer; raises ConsumerNotStarted while there is none.
+
+    Asked for itself, Faust would make one, on the loop of whichever thread asks.
+    """
+    consumer = app._consumer  # noqa: SLF001
+    if consumer is None:
+        raise ConsumerNotStarted
     assert isinstance(consumer, PollConsumer)
     return consumer
 

@@ -25,7 +25,7 @@ _OPERATIONS = {
     "decide": ("applications", "scoring", "Decides each application, or parks it."),
     "publishDecisions": ("decisions", None, "One for each application that was decided."),
     "recordDecisions": ("ledger", None, "The decisions of a poll, as columns."),
-    "park": ("parked", None, "One for each event that can never be decided."),
+    "park": ("parked", None, "One for each record that can never be decided, or never stored."),
     "storeDecisions": ("ledger", "sink", "Into ClickHouse."),
     "storeParked": ("parked", "sink", "Into ClickHouse."),
     "storeAlarms": ("alarms", "sink", "Into ClickHouse."),

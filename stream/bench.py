@@ -11,7 +11,7 @@ from typing import Self
 import httpx
 import msgspec
 import numpy as np
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +27,7 @@ from scoring.poll import Poll
 from sinks.ledger import encode as encode_ledger
 from stream.codec import decision_records
 from stream.composition import release_folder, table_file
+from stream.connection import connection_of
 from stream.examples import Example
 from stream.installation import Installation, installed
 from stream.machine import Machine, print_json, print_machine, this_machine
@@ -120,7 +121,7 @@ async def _end_to_end(running: Installation, events: int) -> EndToEnd:
     records = (record for record, _ in simulator.events())
     memory = []
     async with (
-        Publisher(kafka.bootstrap_servers, client_id="creditstream-bench") as publisher,
+        Publisher(connection_of(kafka), client_id="creditstream-bench") as publisher,
         _Answered(kafka) as answered,
     ):
         await _send_and_await(publisher, kafka, records, answered, _WARM_UP)
@@ -149,7 +150,7 @@ class _Answered:
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers)
+        self._consumer = connection_of(kafka).consumer()
 
     async def __aenter__(self) -> Self:
         await self._consumer.start()

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from stream.bench import pin, usage_at
 from stream.brokers import ApacheKafka
+from stream.connection import connection_of
 from stream.examples import Example
 from stream.installation import Installation, await_ready, installed
 from stream.machine import Machine, print_json, print_machine, this_machine
@@ -127,14 +128,13 @@ async def _measure(running: Installation, settings: Settings, url: str, events: 
     kafka = settings.kafka
     simulator = Simulator(list(applicants_of(running.prepared)), "bench", bad_share=0)
     records = (record for record, _ in simulator.events())
-    reader = AIOKafkaConsumer(
+    reader = connection_of(kafka).consumer(
         kafka.decisions,
-        bootstrap_servers=kafka.bootstrap_servers,
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         fetch_max_wait_ms=20,
     )
-    async with Publisher(kafka.bootstrap_servers, client_id="bench") as publisher, reader:
+    async with Publisher(connection_of(kafka), client_id="bench") as publisher, reader:
         await _at_full_load(publisher, reader, settings, islice(records, _WARM_UP), _WARM_UP)
         latency = await _at_low_load(publisher, reader, settings, records)
         before, started = usage_at(url), time.perf_counter()

@@ -14,20 +14,21 @@ from resource import RUSAGE_CHILDREN, getrusage
 from tempfile import TemporaryFile
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from rich.console import Console
 from rich.table import Table
 
 from models.train import train_prepared
 from scoring.pipeline import Pipeline
 from scoring.poll import Poll
+from sinks.blocks import ledger_block
 from sinks.clickhouse import ClickHouseSink
-from sinks.ledger import decode
 from sinks.ledger import encode as encode_ledger
 from sinks.migrations import migrate
 from stream.brokers import ApacheKafka
 from stream.codec import decision_records
 from stream.composition import build_pipeline
+from stream.connection import connection_of
 from stream.examples import Example
 from stream.machine import Machine, print_json, print_machine, this_machine
 from stream.publisher import Output, OutRecord, Publisher
@@ -103,7 +104,7 @@ async def _make(settings: Settings, records: Iterator[OutRecord]) -> None:
     pipeline = build_pipeline(settings)
     begins = [0] * kafka.partitions
     turn = 0
-    async with Publisher(kafka.bootstrap_servers, client_id="bench") as publisher:
+    async with Publisher(connection_of(kafka), client_id="bench") as publisher:
         with closing(store_of(settings)) as store:
             migrate(store)
             sink = ClickHouseSink(store)
@@ -117,10 +118,20 @@ async def _make(settings: Settings, records: Iterator[OutRecord]) -> None:
                 await publisher.publish_all(number, outputs)
                 waiting += messages
                 if len(waiting) >= _INSERTED_TOGETHER:
-                    sink.insert_ledger([decode(message) for message in waiting])
+                    _insert(sink, kafka.ledger, waiting)
                     waiting = []
-            sink.insert_ledger([decode(message) for message in waiting])
+            _insert(sink, kafka.ledger, waiting)
     await _commit(settings)
+
+
+def _insert(sink: ClickHouseSink, topic: str, messages: Sequence[bytes]) -> None:
+    count = len(messages)
+    nothing = [None] * count
+    poll = Poll(topic, 0, range(count), [0] * count, nothing, messages, [[]] * count)
+    block = ledger_block([poll])
+    sink.name_features(block)
+    if block.rows.num_rows:
+        sink.insert(block, range(block.rows.num_rows))
 
 
 def _poll(settings: Settings, number: int, begin: int, chunk: Sequence[OutRecord]) -> Poll:
@@ -152,9 +163,8 @@ async def _commit(settings: Settings) -> None:
     kafka = settings.kafka
     for role, topic in (("scoring", kafka.applications), ("sink", kafka.ledger)):
         partitions = [TopicPartition(topic, number) for number in range(kafka.partitions)]
-        async with AIOKafkaConsumer(
-            bootstrap_servers=kafka.bootstrap_servers, group_id=f"{kafka.group_prefix}-{role}"
-        ) as consumer:
+        group = f"{kafka.group_prefix}-{role}"
+        async with connection_of(kafka).consumer(group_id=group) as consumer:
             consumer.assign(partitions)
             await consumer.commit(await consumer.end_offsets(partitions))
 

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from stream.commands import asking, featuring, making, reconciling, running
+from stream.commands import asking, featuring, making, parking, reconciling, running
 
 
 def _group(meaning: str) -> typer.Typer:
@@ -49,6 +49,12 @@ decisions = _group("Decisions, by their id.")
 decisions.command("show")(asking.decision_show)
 decisions.command("reproduce")(asking.decision_reproduce)
 app.add_typer(decisions, name="decision")
+
+parked = _group("Parked events: what could not be decided.")
+parked.command("list")(parking.parked_list)
+parked.command("show")(parking.parked_show)
+parked.command("send")(parking.parked_send)
+app.add_typer(parked, name="parked")
 
 features = _group("Features, and the data that they are made of.")
 features.command("sample")(featuring.sample)

@@ -1,23 +1,27 @@
 """Settings to the pure core: the release, the feature table, and the pipeline over both."""
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import structlog
 
 from features.matrix_cache import open_table
+from features.regular_file import open_regular
 from features.schema import FeatureSchema
-from features.snapshot import SnapshotRefused, load_snapshot
+from features.snapshot import SnapshotRefused
 from features.table import FeatureTable
 from models.release import MANIFEST, ReleaseRefused, load_release
 from scoring.decode import EventLimits
+from scoring.parking import ParkingLimit
 from scoring.pipeline import Pipeline
 from stream.settings import Settings
 
 logger = structlog.get_logger(__name__)
 
 _PARQUET = b"PAR1"
+_RELEASE = re.compile("[0-9a-f]{16}")
 
 
 def release_folder(path: Path, name: str | None = None) -> Path:
@@ -25,8 +29,11 @@ def release_folder(path: Path, name: str | None = None) -> Path:
     Find a release: the folder itself, or, in a folder of releases, the named or the only one.
 
     The path may be a link; a release of another name is looked for beside what it points to.
-    Raises ReleaseRefused where there is none, or several and no name.
+    Raises ReleaseRefused where there is none, or several and no name, and for a name that is none.
     """
+    if name is not None and not _RELEASE.fullmatch(name):
+        # It may come from a topic or a store, and climb.
+        raise ReleaseRefused(path, MANIFEST, f"{name!r} is no release's name")
     if (path / MANIFEST).is_file():
         return path if name is None else path.resolve().with_name(name)
     if name is not None:
@@ -47,7 +54,8 @@ def table_file(path: Path) -> Path:
     being copied there does not count. Raises SnapshotRefused for a folder without any.
     """
     if not path.is_dir():
-        return path.resolve() if path.is_symlink() else path
+        # Path.resolve raises RuntimeError for links in a circle.
+        return Path(os.path.realpath(path)) if path.is_symlink() else path
     for found in sorted(path.glob("[!.]*.parquet"), key=lambda at: at.name, reverse=True):
         if _is_complete(found):
             return found
@@ -55,11 +63,14 @@ def table_file(path: Path) -> Path:
 
 
 def _is_complete(path: Path) -> bool:
-    with path.open("rb") as file:
-        begin = file.read(len(_PARQUET))
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - len(_PARQUET)))
-        return size > 2 * len(_PARQUET) and begin == file.read() == _PARQUET
+    try:
+        with open_regular(path) as file:
+            begin = file.read(len(_PARQUET))
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - len(_PARQUET)))
+            return size > 2 * len(_PARQUET) and begin == file.read() == _PARQUET
+    except OSError:
+        return False
 
 
 def build_pipeline(settings: Settings) -> Pipeline:
@@ -82,11 +93,18 @@ def build_pipeline(settings: Settings) -> Pipeline:
     )
 
 
+def parking_limit(settings: Settings) -> ParkingLimit:
+    """Make the limit of what may be parked."""
+    return ParkingLimit(**settings.parking.model_dump())
+
+
 def _table(settings: Settings, schema: FeatureSchema) -> FeatureTable:
-    path = table_file(settings.features)
-    if not settings.features_cache:
-        return load_snapshot(path, schema)
-    opened = open_table(path, schema)
+    opened = open_table(
+        table_file(settings.features),
+        schema,
+        most=settings.features_max_mb << 20,
+        keep=settings.features_cache,
+    )
     if opened.unshared:
         logger.warning("table.unshared", cause=opened.unshared)
     return opened.table

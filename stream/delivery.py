@@ -1,55 +1,50 @@
 """How a poll's output and its offset reach Kafka: in one transaction, or one after the other."""
 
-import asyncio
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, Self
 
-import structlog
-from aiokafka import TopicPartition
-
+from scoring.parking import ParkingHistory
 from scoring.poll import Poll
 from scoring.recent import RecentEvents
-from stream.groups import committed_offsets
-from stream.publisher import Output, Publisher, TransactionalPublisher
-from stream.read_back import read_back
-from stream.settings import KafkaSettings, Settings
-from stream.topics import keeps_transactions, parked_record_bytes
-
-logger = structlog.get_logger(__name__)
+from stream.at_least_once import AtLeastOnce
+from stream.composition import parking_limit
+from stream.exactly_once import ExactlyOnce
+from stream.publisher import Output
+from stream.settings import Settings
+from stream.topic_settings import keeps_transactions
 
 
 class DeliveryImpossible(Exception):
     """The broker cannot do what the settings ask for; says what to set instead."""
 
 
-class LogTruncated(Exception):
-    """A topic ends before what was read of it: it was made anew, or has lost records."""
-
-    def __init__(self, poll: Poll, end_offset: int, next_offset: int) -> None:
-        place = f"{poll.topic}/{poll.partition}"
-        msg = (
-            f"{place} ends at {end_offset}, but all before {next_offset} was decided: the topic "
-            "was made anew, or has lost records. Say where to go on: kafka-consumer-groups "
-            "--reset-offsets while no worker runs"
-        )
-        super().__init__(msg)
-
-
 class Lease(Protocol):
     """
     One partition of the input in the hands of one owner, until the next `take_over`.
 
-    `recent` are the events that were decided lately; None where nobody knows.
+    `recent` are the events that were decided lately; `parking` is what became of the latest events.
     """
 
-    recent: RecentEvents | None
+    recent: RecentEvents
+    parking: ParkingHistory
 
-    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
-        """Give what of a poll was not delivered before; `end_offset` is its partition's end."""
+    async def take_up(
+        self, poll: Poll, end_offset: int | None, text_of: Callable[[str], str]
+    ) -> Poll:
+        """
+        Give what of a poll is still to be decided; what was begun of it before is finished.
 
-    async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
-        """Return once all output of a poll is out; raises, and then the process ends."""
+        `end_offset` is its partition's end; `text_of` has the words of a reason.
+        """
+
+    async def deliver(
+        self, poll: Poll, outputs: Sequence[Output], parking: ParkingHistory | None = None
+    ) -> None:
+        """
+        Return once all output of a poll is out; raises, and then the process ends.
+
+        `parking` is the history with this poll, where the poll makes it another.
+        """
 
 
 class Delivery(Protocol):
@@ -64,146 +59,6 @@ class Delivery(Protocol):
 
     def lease(self, partition: int) -> Lease | None:
         """Give a partition's present lease, for one poll from beginning to end; None: another's."""
-
-
-class AtLeastOnce:
-    """
-    Output first, acknowledged by all in-sync replicas; the offset is Faust's to commit later.
-
-    A crash between the two repeats the output.
-    """
-
-    way = "at_least_once"
-    recent: RecentEvents | None = None
-
-    def __init__(self, kafka: KafkaSettings) -> None:
-        self._publisher = Publisher(
-            kafka.bootstrap_servers,
-            client_id="creditstream-scoring",
-            largest=parked_record_bytes(kafka),
-        )
-
-    async def __aenter__(self) -> Self:
-        await self._publisher.__aenter__()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._publisher.__aexit__()
-
-    async def take_over(self, partitions: Collection[int]) -> None:
-        """Do nothing: whoever has a partition may write."""
-
-    def lease(self, partition: int) -> Self:  # noqa: ARG002
-        """Give this: it knows nothing of partitions."""
-        return self
-
-    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:  # noqa: ARG002
-        """Give the poll: what was delivered of it before, nobody knows."""
-        return poll
-
-    async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
-        """Write the output; raises an ExceptionGroup of what `Publisher.publish` does."""
-        await self._publisher.publish_all(poll.partition, outputs)
-
-
-@dataclass(slots=True)
-class OwnedPartition:
-    """
-    A partition of the input, and who alone writes what it leads to.
-
-    Records below `next_offset` are never delivered again, whatever a consumer may still hand over.
-    A later owner, also in this process, makes `deliver` raise.
-    """
-
-    publisher: TransactionalPublisher
-    group: str
-    next_offset: int
-    recent: RecentEvents | None
-
-    def undelivered(self, poll: Poll, end_offset: int | None) -> Poll:
-        """Give the records of a poll from the next offset on; raises LogTruncated."""
-        if end_offset is not None and end_offset < self.next_offset:
-            raise LogTruncated(poll, end_offset, self.next_offset)
-        return poll.since(self.next_offset)
-
-    async def deliver(self, poll: Poll, outputs: Sequence[Output]) -> None:
-        """Write output and offset, all or nothing; raises as `TransactionalPublisher.commit`."""
-        next_offset = int(poll.offsets[-1]) + 1
-        offsets = {TopicPartition(poll.topic, poll.partition): next_offset}
-        await self.publisher.commit(poll.partition, outputs, offsets, self.group)
-        self.next_offset = next_offset
-
-
-class ExactlyOnce:
-    """
-    One transaction a poll, with its output and its offset; a publisher of its own a partition.
-
-    The transactional id follows from the partition, so that a new owner fences off the old one. It
-    does so before it asks for the committed offset: what the old one had open is then aborted, and
-    what it had committed is seen.
-    """
-
-    way = "exactly_once"
-
-    def __init__(self, kafka: KafkaSettings, group: str) -> None:
-        self._kafka = kafka
-        self._group = group
-        self._owned: dict[int, OwnedPartition] = {}
-        self._open: list[TransactionalPublisher] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._close()
-
-    async def take_over(self, partitions: Collection[int]) -> None:
-        """Fence off who owned the partitions before, then learn what they had committed."""
-        self._owned = {}
-        await self._close()
-        if not partitions:
-            return
-        publishers = {number: self._publisher(number) for number in sorted(partitions)}
-        async with asyncio.TaskGroup() as group:
-            for publisher in publishers.values():
-                group.create_task(self._enter(publisher))
-        committed = await self._committed(publishers)
-        recent = await read_back(self._kafka, publishers)
-        self._owned = {
-            number: OwnedPartition(publisher, self._group, committed[number], recent[number])
-            for number, publisher in publishers.items()
-        }
-        logger.info("delivery.taken_over", offsets=committed)
-
-    def lease(self, partition: int) -> OwnedPartition | None:
-        """Give the partition as it is owned since the last `take_over`; None where it is not."""
-        return self._owned.get(partition)
-
-    async def _enter(self, publisher: TransactionalPublisher) -> None:
-        self._open.append(await publisher.__aenter__())
-
-    async def _close(self) -> None:
-        """Close all at once: one that waits for a broker that is away must not hold the others."""
-        closing = [publisher.__aexit__() for publisher in self._open]
-        self._open = []
-        for failed in await asyncio.gather(*closing, return_exceptions=True):
-            if failed is not None:
-                logger.warning("delivery.not_closed", cause=str(failed) or type(failed).__name__)
-
-    def _publisher(self, partition: int) -> TransactionalPublisher:
-        of_partition = f"{self._kafka.applications}-{partition}"
-        return TransactionalPublisher(
-            self._kafka.bootstrap_servers,
-            client_id=f"creditstream-scoring-{partition}",
-            transactional_id=f"{self._group}-{of_partition}",
-            largest=parked_record_bytes(self._kafka),
-        )
-
-    async def _committed(self, partitions: Collection[int]) -> dict[int, int]:
-        # Asked anew: a consumer may answer by what it asked before the fencing.
-        asked = {TopicPartition(self._kafka.applications, n): n for n in partitions}
-        found = await committed_offsets(self._kafka.bootstrap_servers, self._group, asked)
-        return {number: found[tp] for tp, number in asked.items()}
 
 
 async def delivery_of(settings: Settings, group: str) -> AtLeastOnce | ExactlyOnce:
@@ -221,5 +76,5 @@ async def delivery_of(settings: Settings, group: str) -> AtLeastOnce | ExactlyOn
         )
         raise DeliveryImpossible(msg)
     if wanted == "at_least_once" or not able:
-        return AtLeastOnce(kafka)
+        return AtLeastOnce(kafka, group, parking_limit(settings))
     return ExactlyOnce(kafka, group)

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 
 from sinks.store import StoreRefused, StoreUnavailable
+from stream.connection import connection_of
 from stream.examples import Example
 from stream.installation import Installation, installed
 from stream.publisher import Publisher
@@ -182,7 +183,7 @@ async def _stream(
                 await asyncio.sleep(_LOOK_SECONDS)
 
     async with (
-        Publisher(kafka.bootstrap_servers, client_id="creditstream-demo") as publisher,
+        Publisher(connection_of(kafka), client_id="creditstream-demo") as publisher,
         asyncio.TaskGroup() as group,
     ):
         group.create_task(direct())

@@ -3,7 +3,8 @@
 import asyncio
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,11 +12,14 @@ from rich.markup import escape
 from features.snapshot import SnapshotRefused, load_snapshot
 from models.release import Release, ReleaseRefused, load_release
 from sinks.store import StoreRefused, StoreUnavailable
-from stream.app import ROLES
+from stream.app import ROLES, Role
 from stream.composition import release_folder, table_file
+from stream.connection import connection_of
 from stream.reading import ask, status_of
+from stream.rights import RightsMissing, check_rights
 from stream.settings import Settings
-from stream.topics import check_parking, check_partitions, describe_topics, inputs_of, outputs_of
+from stream.topic_settings import check_parking, check_topic_settings
+from stream.topics import check_partitions, check_topics, inputs_of, outputs_of, rights_of
 
 _INIT = "run `creditstream init`"
 _STORE = "SELECT version() AS version, (SELECT count() FROM schema_migrations) AS migrations"
@@ -26,14 +30,14 @@ class Missing(Exception):
     """A part is not there; says what to do."""
 
 
-def examine(settings: Settings) -> int:
-    """Print a line for each part; give 0 if all a worker needs is there, else 1."""
+def examine(settings: Settings, roles: Sequence[Role] = ROLES) -> int:
+    """Print a line for each part; give 0 if all is there that workers of `roles` need, else 1."""
     console = Console()
     console.print(f"creditstream on Python {platform.python_version()}")
     checks: list[tuple[str, Callable[[Settings], str]]] = [
         ("release", _release),
         ("feature table", _table),
-        ("kafka", _kafka),
+        ("kafka", partial(_kafka, roles=roles)),
         ("clickhouse", _store),
         ("worker", _worker),
     ]
@@ -83,28 +87,41 @@ def _table(settings: Settings) -> str:
     return f"{len(table)} applicants as of {table.as_of}"
 
 
-def _kafka(settings: Settings) -> str:
-    servers = settings.kafka.bootstrap_servers
-    found = {topic["topic"] for topic in asyncio.run(describe_topics(servers))}
-    wanted = {
-        topic
-        for role in ROLES
-        for topic in inputs_of(settings.kafka, role) + outputs_of(settings.kafka, role)
-    }
-    if lacking := sorted(wanted - found):
-        msg = f"not at {servers}: {', '.join(lacking)}; {_INIT}"
-        raise Missing(msg)
-    asyncio.run(check_parking(settings.kafka))
-    asyncio.run(check_partitions(settings.kafka))
-    return f"{len(found)} topics at {servers}"
+def _kafka(settings: Settings, roles: Sequence[Role]) -> str:
+    return asyncio.run(_examine_kafka(settings, roles))
+
+
+async def _examine_kafka(settings: Settings, roles: Sequence[Role]) -> str:
+    kafka, connection = settings.kafka, connection_of(settings.kafka)
+    exactly_once = settings.delivery != "at_least_once"
+    missing = []
+    for role in roles:
+        try:
+            await check_rights(connection, rights_of(kafka, role, exactly_once=exactly_once))
+        except RightsMissing as lacking:
+            missing.append(f"{role}: {lacking}")
+    if missing:
+        raise Missing("; ".join(missing))
+    topics = {topic for role in roles for topic in inputs_of(kafka, role) + outputs_of(kafka, role)}
+    await check_topics(kafka, sorted(topics))
+    if "scoring" in roles:
+        await check_parking(kafka)
+    await check_partitions(kafka)
+    doubts = await check_topic_settings(kafka, sorted(topics))
+    found = f"{len(topics)} topics at {connection.servers} by {connection.protocol}"
+    return "; but ".join([found, *doubts])
 
 
 def _store(settings: Settings) -> str:
     try:
         version = ask(settings, _STORE)["version"][0].as_py()
     except (StoreUnavailable, StoreRefused) as error:
-        lacking = any(name in str(error) for name in _NO_SUCH)
-        msg = f"{error}; {_INIT if lacking else 'set CREDITSTREAM_STORE__URL'}"
+        hint = "set CREDITSTREAM_STORE__URL"
+        if any(name in str(error) for name in _NO_SUCH):
+            hint = _INIT
+        elif "certificate" in str(error):
+            hint = "see CREDITSTREAM_STORE__SSL_CAFILE, …SSL_CERTFILE"
+        msg = f"{error}; {hint}"
         raise Missing(msg) from None
     return f"{version} at {settings.store.url}"
 

@@ -7,8 +7,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from scoring.decode import Code
-from scoring.envelope import LONGEST_SOURCE
-from sinks.parked import PREFIX, Stage
+from scoring.envelope import LONGEST_SOURCE, REDRIVEN, REDRIVEN_OF
+from sinks.parked import PREFIX, SinkCode, Stage
 from stream.codec import APPLICATION_TYPE, DECISION_TYPE, EVENT_DIGEST
 
 _JSON = "application/json"
@@ -16,8 +16,28 @@ _JSON = "application/json"
 _ContentType = Annotated[str, Meta(extra_json_schema={"const": _JSON})]
 
 
-class ApplicationHeaders(msgspec.Struct, rename={"content_type": "content-type"}):
-    """CloudEvents in binary mode; only `ce_source` and `traceparent` are read."""
+_Times = Annotated[
+    str, Meta(pattern="^[1-9][0-9]{0,8}$", description="How often it was parked and driven again.")
+]
+_ParkedAt = Annotated[
+    str,
+    Meta(
+        pattern="^[^/]+/[0-9]+/[0-9]+$",
+        description="Where it was driven from: topic/partition/offset on the topic of parked "
+        "events.",
+    ),
+]
+
+
+class ApplicationHeaders(
+    msgspec.Struct,
+    rename={"content_type": "content-type", "redriven": REDRIVEN, "redriven_of": REDRIVEN_OF},
+):
+    """
+    CloudEvents in binary mode; only `ce_source` and `traceparent` are read.
+
+    Headers that begin `creditstream-` are ours: `creditstream parked send` writes those below.
+    """
 
     ce_source: (
         Annotated[
@@ -40,6 +60,8 @@ class ApplicationHeaders(msgspec.Struct, rename={"content_type": "content-type"}
     ce_type: Annotated[str, Meta(examples=[APPLICATION_TYPE])] | UnsetType = UNSET
     ce_time: Annotated[str, Meta(description="As `submitted_at`.")] | UnsetType = UNSET
     content_type: Annotated[str, Meta(examples=[_JSON])] | UnsetType = UNSET
+    redriven: _Times | UnsetType = UNSET
+    redriven_of: _ParkedAt | UnsetType = UNSET
 
 
 class DecisionHeaders(
@@ -73,11 +95,16 @@ class ParkedHeaders(msgspec.Struct, rename=lambda name: PREFIX + name.replace("_
     What the headers of a parked event say of it, as text in UTF-8.
 
     Its key, its value and its own headers stand beside them as they came, but for headers of its
-    own that begin as these do.
+    own that begin as these do. An event may stand here more than once: its stage and origin name
+    it. At the stage `sink` it is a record that is none of its topic's, or a decision that a table
+    of ClickHouse does not take: its ledger row as a ledger message, with the application's origin.
     """
 
     stage: Annotated[Stage, Meta(description="Where it failed.")]
-    code: Annotated[Code, Meta(description="What was wrong.")]
+    code: Annotated[
+        Code | SinkCode,
+        Meta(description="What was wrong; `damaged` and `refused` are of the stage `sink`."),
+    ]
     path: Annotated[str, Meta(max_length=120, description="The field; `$` is the whole document.")]
     value: Annotated[str, Meta(max_length=120, description="What stood there, cut.")]
     rule: Annotated[str, Meta(description="What it broke, in words.")]
@@ -93,6 +120,8 @@ class ParkedHeaders(msgspec.Struct, rename=lambda name: PREFIX + name.replace("_
         Annotated[str, Meta(description="The size and sha256 of an event too large to park whole.")]
         | UnsetType
     ) = UNSET
+    redriven: _Times | UnsetType = UNSET
+    redriven_of: _ParkedAt | UnsetType = UNSET
 
 
 class AlarmHeaders(msgspec.Struct, rename={"content_type": "content-type"}):

@@ -141,9 +141,16 @@ def _with_ports(common: Mapping[str, str], roles: Sequence[Role]) -> dict[Role, 
     ports = dict(zip(roles, _free_ports(len(roles)), strict=True))
     doors = {"store.door": f"http://127.0.0.1:{ports['sink']}"} if "sink" in ports else {}
     return {
-        role: read_settings({**common, **doors, "status.port": str(port)})
+        role: _unsecured(read_settings({**common, **doors, "status.port": str(port)}))
         for role, port in ports.items()
     }
+
+
+def _unsecured(settings: Settings) -> Settings:
+    """Leave logins and certificates out: they are of servers elsewhere, and would be written."""
+    kafka = settings.kafka.reset("security_", "sasl_", "ssl_")
+    store = settings.store.reset("password", "ssl_")
+    return settings.model_copy(update={"kafka": kafka, "store": store})
 
 
 def _write_settings(running: Installation) -> None:

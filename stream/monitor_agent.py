@@ -14,8 +14,9 @@ from monitoring.alarm import Alarm
 from monitoring.drift import CheckpointDamaged, DriftMonitor
 from monitoring.metrics import Metrics
 from scoring.poll import Poll
-from sinks.ledger import LedgerBatch, decode
+from sinks.ledger import LedgerBatch, LedgerDamaged, decode
 from stream.app import Agent, Polls
+from stream.connection import connection_of
 from stream.in_flight import PollInFlight
 from stream.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings
@@ -23,6 +24,9 @@ from stream.settings import KafkaSettings
 logger = structlog.get_logger(__name__)
 
 _SAVE_SECONDS = 2.0
+# Of polls that were counted since the state was last saved: reading all that was ever decided, it
+# would hold a hundred times as much.
+_MOST_UNSAVED_BYTES = 16 << 20
 
 
 def monitor_agent(
@@ -42,7 +46,7 @@ def monitor_agent(
         state = _State(_restore(checkpoint))
         name = "creditstream-monitor"
         async with (
-            Publisher(kafka.bootstrap_servers, client_id=name) as publisher,
+            Publisher(connection_of(kafka), client_id=name) as publisher,
             asyncio.TaskGroup() as group,
         ):
             saving = group.create_task(_save_regularly(checkpoint, state))
@@ -51,8 +55,13 @@ def monitor_agent(
                 async with state.lock:
                     with metrics.stage("watch"):
                         alarms = await asyncio.to_thread(_watch_poll, state, poll.poll, new_monitor)
+                    metrics.ledger_unread.inc(state.unread)
+                    state.unread = 0
                     await _raise_alarms(publisher, kafka, poll.poll.partition, alarms, metrics)
                     state.unsaved.append(poll)
+                    state.unsaved_bytes += poll.poll.size()
+                    if state.unsaved_bytes > _MOST_UNSAVED_BYTES:
+                        await _save_and_finish(checkpoint, state)
             saving.cancel()
 
     return watch
@@ -60,10 +69,16 @@ def monitor_agent(
 
 @dataclass(slots=True)
 class _State:
-    """The monitor, and the polls that it has counted since it was last saved."""
+    """
+    The monitor, and the polls that it has counted since it was last saved.
+
+    `unread` counts messages of the poll under way that are no ledger's.
+    """
 
     monitor: DriftMonitor | None
+    unread: int = 0
     unsaved: list[PollInFlight] = field(default_factory=list)
+    unsaved_bytes: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -71,11 +86,16 @@ async def _save_regularly(checkpoint: Path, state: _State) -> None:
     while True:
         await asyncio.sleep(_SAVE_SECONDS)
         async with state.lock:
-            if state.unsaved and state.monitor is not None:
-                await asyncio.to_thread(_save, checkpoint, state.monitor)
-                for counted in state.unsaved:
-                    counted.finish()
-                state.unsaved.clear()
+            await _save_and_finish(checkpoint, state)
+
+
+async def _save_and_finish(checkpoint: Path, state: _State) -> None:
+    if state.unsaved and state.monitor is not None:
+        await asyncio.to_thread(_save, checkpoint, state.monitor)
+    for counted in state.unsaved:
+        counted.finish()
+    state.unsaved.clear()
+    state.unsaved_bytes = 0
 
 
 async def _raise_alarms(
@@ -99,7 +119,13 @@ def _watch_poll(
     for offset, value in zip(poll.offsets, poll.values, strict=True):
         if value is None:
             continue
-        batch = decode(value)
+        try:
+            batch = decode(value)
+        except LedgerDamaged as damaged:
+            # The sink parks it; nobody could ever watch it.
+            state.unread += 1
+            logger.warning("monitor.unread", offset=int(offset), cause=damaged.reason)
+            continue
         at = (batch.rows.column("decided_at")[-1].as_py(), poll.partition, int(offset))
         if state.monitor is None or state.monitor.succeeded_by(batch.release, *at):
             before = {} if state.monitor is None else state.monitor.next_offsets

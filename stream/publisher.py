@@ -8,8 +8,10 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.producer import sender as aiokafka_sender
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
+from aiokafka.structs import OffsetAndMetadata
 
 from scoring.poll import Headers
+from stream.connection import Connection
 from stream.pinned import replace
 
 MAX_BATCH_BYTES = 900_000
@@ -66,14 +68,14 @@ class Publisher:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        connection: Connection,
         *,
         client_id: str,
         largest: int = MAX_BATCH_BYTES,
         deadline: float = 30.0,
     ) -> None:
+        self._connection = connection
         self._options: dict[str, object] = {
-            "bootstrap_servers": bootstrap_servers,
             "client_id": client_id,
             "acks": "all",
             "enable_idempotence": True,
@@ -88,7 +90,7 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
 
     async def __aenter__(self) -> Self:
-        producer = AIOKafkaProducer(**self._options)
+        producer = self._connection.producer(**self._options)
         try:
             await asyncio.wait_for(producer.start(), self._deadline)
         except BaseException:
@@ -169,14 +171,14 @@ class TransactionalPublisher(Publisher):
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        connection: Connection,
         *,
         client_id: str,
         transactional_id: str,
         largest: int = MAX_BATCH_BYTES,
         deadline: float = TRANSACTION_SECONDS - 3.0,
     ) -> None:
-        super().__init__(bootstrap_servers, client_id=client_id, largest=largest, deadline=deadline)
+        super().__init__(connection, client_id=client_id, largest=largest, deadline=deadline)
         replace(aiokafka_sender, "BACKOFF_OVERRIDE", _MARKERS_SECONDS)
         self._options |= {
             "transactional_id": transactional_id,
@@ -188,7 +190,7 @@ class TransactionalPublisher(Publisher):
         self,
         partition: int,
         outputs: Sequence[Output],
-        next_offset: Mapping[TopicPartition, int],
+        next_offset: Mapping[TopicPartition, OffsetAndMetadata],
         group: str,
     ) -> None:
         """

@@ -10,13 +10,15 @@ import httpx
 import msgspec
 import numpy as np
 import pyarrow as pa
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import ConsumerRecord
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from models.release import Release
 from sinks.door import SqlDoor, StoreNotHosted
+from stream.connection import Connection
+from stream.records import each_record, offsets_of
 from stream.settings import Settings
 from stream.worker import store_of
 
@@ -110,29 +112,15 @@ def _console() -> Console:
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH)
 
 
-async def records_of(bootstrap_servers: str, topic: str) -> list[ConsumerRecord]:
+async def records_of(connection: Connection, topic: str) -> list[ConsumerRecord]:
     """
     Read a topic from its beginning to its present end, committed records only.
 
     Without a group, so that nobody's offsets move. Raises aiokafka's KafkaError, TimeoutError.
     """
-    consumer = AIOKafkaConsumer(
-        topic,
-        bootstrap_servers=bootstrap_servers,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-    )
-    found: list[ConsumerRecord] = []
-    async with asyncio.timeout(_READ_SECONDS), consumer:
-        ends = await consumer.end_offsets(consumer.assignment())
-        waiting = {partition for partition, end in ends.items() if end > 0}
-        while waiting:
-            polled = await consumer.getmany(*waiting, timeout_ms=200)
-            for records in polled.values():
-                found += records
-            waiting = {at for at in waiting if await consumer.position(at) < ends[at]}
-    return found
+    async with asyncio.timeout(_READ_SECONDS):
+        there = await offsets_of(connection, topic)
+        return [record async for record in each_record(connection, topic, there)]
 
 
 def status_of(url: str) -> dict[str, Any] | None:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 import numpy as np
+import structlog
 
 from monitoring.metrics import Metrics
 from scoring.decision import FEATURE_SOURCES, OUTCOMES, instant
+from scoring.parking import ParkingHistory, ParkingLimit, ParkingLimitCrossed
 from scoring.pipeline import Decided, Pipeline, source_share
 from scoring.poll import Poll
 from sinks.ledger import encode as encode_ledger
@@ -25,6 +27,35 @@ from stream.topics import parked_record_bytes
 Clock = Callable[[], int]
 """Gives the time in nanoseconds since 1970."""
 
+_CAUSES = 3  # named in an error
+
+logger = structlog.get_logger(__name__)
+
+
+class TooMuchParked(Exception):
+    """A poll would park more than the settings allow; says by which release, and the way out."""
+
+    def __init__(
+        self, poll: Poll, release: str, limit: ParkingLimit, crossed: ParkingLimitCrossed
+    ) -> None:
+        named = crossed.causes.most_common(_CAUSES)
+        causes = [f"{number} x {code} {path}" for (code, path), number in named]
+        if more := len(crossed.causes) - len(named):
+            causes.append(f"{more} other causes")
+        variable = f"CREDITSTREAM_PARKING__{crossed.bound.upper()}"
+        if crossed.bound == "longest_run":
+            said, none = f"{crossed.parked} events one after the other", 0
+        else:
+            said, none = f"{crossed.parked} of the last {limit.window} events", 1
+        msg = (
+            f"{poll.topic}/{poll.partition}: release {release} would park {said}; {variable} is "
+            f"{getattr(limit, crossed.bound)}. In the poll from offset {poll.offsets[0]}: "
+            f"{', '.join(causes)}. Nothing of it is parked or committed. If the release is wrong, "
+            "put the one before back (CREDITSTREAM_RELEASE) and start again; if the events are, "
+            f"raise {variable} to park them ({none}: no limit)"
+        )
+        super().__init__(msg)
+
 
 def scoring_agent(
     kafka: KafkaSettings,
@@ -32,13 +63,16 @@ def scoring_agent(
     pipeline: Callable[[], Pipeline],
     metrics: Metrics,
     clock: Clock = time.time_ns,
+    limit: ParkingLimit | None = None,
 ) -> Agent:
     """
     Make the agent that decides applications.
 
     `pipeline` gives the pipeline for the next poll; one poll is decided by one release and one
-    feature table. A poll is finished when `delivery` has all its output out.
+    feature table. A poll is finished when `delivery` has all its output out. One that would cross
+    the `limit` raises TooMuchParked before anything of it is out.
     """
+    limit = limit or ParkingLimit()
 
     async def score(polls: Polls) -> None:
         # One thread, beside which status, fetching and the other partitions' output go on.
@@ -50,7 +84,8 @@ def scoring_agent(
                     lease = None if poll.stale else delivery.lease(poll.poll.partition)
                     if lease is None:
                         continue  # it waited until its partition was given back
-                    if left := lease.undelivered(poll.poll, poll.end_offset):
+                    text_of = pipeline().policy.text_of
+                    if left := await lease.take_up(poll.poll, poll.end_offset, text_of):
                         await _decide(left, lease, decider)
                     poll.finish()
 
@@ -64,13 +99,25 @@ def scoring_agent(
             decided = await loop.run_in_executor(
                 decider, pipeline().decide, poll, now_us, lease.recent
             )
+        parking = _within(limit, lease.parking, poll, decided)
         with metrics.stage("publish"):
-            await lease.deliver(poll, _outputs(kafka, poll, decided, now_us))
-        if lease.recent is not None:
-            lease.recent.remember(decided.batch.decision_ids, decided.batch.event_digests)
+            await lease.deliver(poll, _outputs(kafka, poll, decided, now_us), parking)
+        lease.recent.remember(decided.batch.decision_ids, decided.batch.event_digests)
         _count(metrics, poll, decided, clock())
 
     return score
+
+
+def _within(
+    limit: ParkingLimit, parking: ParkingHistory, poll: Poll, decided: Decided
+) -> ParkingHistory:
+    try:
+        return limit.after(parking, poll, decided)
+    except ParkingLimitCrossed as crossed:
+        error = TooMuchParked(poll, decided.batch.release, limit, crossed)
+        # In a line of its own: the error's way up goes through groups and tracebacks.
+        logger.critical("parking.limit_crossed", cause=str(error))
+        raise error from None
 
 
 def _outputs(kafka: KafkaSettings, poll: Poll, decided: Decided, now_us: int) -> list[Output]:

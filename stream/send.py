@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 
 from models.prepared import KEY, ExampleMissing, Prepared
 from models.rows import RowsRefused, read_rows
+from stream.connection import connection_of
 from stream.publisher import OutRecord, Publisher
+from stream.rights import Right, check_rights
 from stream.settings import KafkaSettings
 from stream.simulate import Applicant, Sent, Simulator, cloud_event, send_all, send_at_rate
-from stream.topics import naming_the_broker
 
 _CHUNK = 2_000
 # A step of the event loop at most: 30 ms where an applicant has hundreds of rows.
@@ -57,15 +58,19 @@ async def send_file(kafka: KafkaSettings, path: Path, key: str, run: str | None 
     Send each row as an application event; columns beside the key are its attributes.
 
     `run` begins the events' ids. Without one the file's digest does, so that events of two files
-    are not taken for one another. Raises RowsRefused, KafkaUnavailable.
+    are not taken for one another. Raises RowsRefused, KafkaUnavailable, KafkaRefused,
+    RightsMissing.
     """
     records = records_of(path, key, run or _run_of(path))
-    servers = kafka.bootstrap_servers
-    with naming_the_broker(servers):
-        async with Publisher(servers, client_id="creditstream-send") as publisher:
-            for start in range(0, len(records), _CHUNK):
-                chunk = records[start : start + _CHUNK]
-                await send_all(publisher, kafka.applications, kafka.partitions, chunk)
+    connection = connection_of(kafka)
+    await check_rights(connection, [Right("Write", "topic", kafka.applications)])
+    async with (
+        connection.errors_named(),
+        Publisher(connection, client_id="creditstream-send") as publisher,
+    ):
+        for start in range(0, len(records), _CHUNK):
+            chunk = records[start : start + _CHUNK]
+            await send_all(publisher, kafka.applications, kafka.partitions, chunk)
     return len(records)
 
 
@@ -121,21 +126,24 @@ async def simulate_example(
     """
     Send the example's applications at a rate, `count` of them or for ever.
 
-    Raises ExampleMissing, KafkaUnavailable.
+    Raises ExampleMissing, KafkaUnavailable, KafkaRefused, RightsMissing.
     """
     run = f"sim-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     simulator = Simulator(applicants_of(Prepared(data)), run, bad_share)
     sent = Sent()
-    servers = kafka.bootstrap_servers
-    with naming_the_broker(servers):
-        async with Publisher(servers, client_id="creditstream-simulate") as publisher:
-            await send_at_rate(
-                publisher,
-                kafka.applications,
-                kafka.partitions,
-                simulator.events(),
-                sent,
-                rate=rate,
-                count=count,
-            )
+    connection = connection_of(kafka)
+    await check_rights(connection, [Right("Write", "topic", kafka.applications)])
+    async with (
+        connection.errors_named(),
+        Publisher(connection, client_id="creditstream-simulate") as publisher,
+    ):
+        await send_at_rate(
+            publisher,
+            kafka.applications,
+            kafka.partitions,
+            simulator.events(),
+            sent,
+            rate=rate,
+            count=count,
+        )
     return sent

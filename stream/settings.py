@@ -36,12 +36,53 @@ def _with_real_ports(addresses: str) -> str:
 
 _Addresses = Annotated[str, AfterValidator(_with_real_ports)]
 _Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+_MECHANISMS = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+_NO_SECRET = SecretStr("")
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
     )
+
+    def reset(self, *beginnings: str) -> Self:
+        """Give the section with the defaults of those settings whose names begin so."""
+        fields = type(self).model_fields
+        names = [name for name in fields if name.startswith(beginnings)]
+        return self.model_copy(update={name: fields[name].default for name in names})
+
+
+def _given(section: _Section, name: str) -> str | None:
+    """Say which of a setting and its file is given; None: neither."""
+    for one in (name, f"{name}_file"):
+        value = getattr(section, one, None)
+        if value is not None and value != _NO_SECRET:
+            return one
+    return None
+
+
+def _one_secret(section: _Section, path: str, *names: str) -> None:
+    for name in names:
+        if _given(section, name) == name and getattr(section, f"{name}_file") is not None:
+            one, other = _variable(f"{path}.{name}"), _variable(f"{path}.{name}_file")
+            msg = f"{one} and {other} are both set: set one of them"
+            raise ValueError(msg)
+
+
+def _need(section: _Section, path: str, by: str, *names: str) -> None:
+    for name in names:
+        if _given(section, name) is None:
+            has_file = f"{name}_file" in type(section).model_fields
+            or_file = " (or …_FILE)" if has_file else ""
+            msg = f"{by} needs {_variable(f'{path}.{name}')}{or_file}"
+            raise ValueError(msg)
+
+
+def _forbid(section: _Section, path: str, how: str, *names: str) -> None:
+    for name in names:
+        if given := _given(section, name):
+            msg = f"{_variable(f'{path}.{given}')} is set, and not used {how}"
+            raise ValueError(msg)
 
 
 class KafkaSettings(_Section):
@@ -83,6 +124,36 @@ class KafkaSettings(_Section):
     commit_interval: Annotated[float, Field(gt=0, le=60)] = Field(
         0.5, description="Seconds between two commits of finished polls."
     )
+    group_instance_id: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")] | None = Field(
+        None,
+        description="Static membership: a name that this process alone has in its group, for ever.",
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="As Kafka's `security.protocol`; SASL_SSL in production."
+    )
+    sasl_mechanism: _MECHANISMS = Field("SCRAM-SHA-512", description="How a user is told, by SASL.")
+    sasl_username: str | None = Field(None, min_length=1, description="The user, by SASL.")
+    sasl_password: SecretStr = Field(_NO_SECRET, description="Of that user; never shown.")
+    sasl_password_file: Path | None = Field(None, description="A file that holds it instead.")
+    ssl_cafile: Path | None = Field(
+        None, description="Whom to trust, PEM; not set: whom the system trusts."
+    )
+    ssl_certfile: Path | None = Field(None, description="Our certificate (mutual TLS), PEM.")
+    ssl_keyfile: Path | None = Field(
+        None, description="Its private key, PEM; not set: in the same file."
+    )
+    ssl_key_password: SecretStr = Field(_NO_SECRET, description="Of that key; never shown.")
+    ssl_key_password_file: Path | None = Field(None, description="A file that holds it instead.")
+
+    @property
+    def with_sasl(self) -> bool:
+        """Whether a user is told by SASL."""
+        return self.security_protocol.startswith("SASL_")
+
+    @property
+    def with_tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.security_protocol.endswith("SSL")
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -98,6 +169,22 @@ class KafkaSettings(_Section):
                 raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _security_agrees(self) -> Self:
+        """Refuse a login or a certificate that would be missing, or silently not be used."""
+        _one_secret(self, "kafka", "sasl_password", "ssl_key_password")
+        if self.with_sasl:
+            _need(self, "kafka", self.security_protocol, "sasl_username", "sasl_password")
+        else:
+            _forbid(
+                self, "kafka", f"with {self.security_protocol}", "sasl_username", "sasl_password"
+            )
+        if not self.with_tls:
+            _forbid(self, "kafka", f"with {self.security_protocol}", "ssl_cafile", "ssl_certfile")
+        if self.ssl_certfile is None:
+            _forbid(self, "kafka", "without …SSL_CERTFILE", "ssl_keyfile", "ssl_key_password")
+        return self
+
 
 class StoreSettings(_Section):
     """Where ClickHouse is."""
@@ -111,8 +198,28 @@ class StoreSettings(_Section):
         "http://127.0.0.1:8011", description="The status service of who hosts an embedded store."
     )
     user: str = Field("default", description="Of a ClickHouse server.")
-    password: SecretStr = Field(SecretStr(""), description="Of that user; never shown.")
+    password: SecretStr = Field(_NO_SECRET, description="Of that user; never shown.")
+    password_file: Path | None = Field(None, description="A file that holds it instead.")
     database: str = Field("creditstream", description="Created where it is missing.")
+    ssl_cafile: Path | None = Field(
+        None, description="Whom to trust, PEM; not set: whom the system trusts."
+    )
+    ssl_certfile: Path | None = Field(
+        None, description="Our certificate, PEM; without a password it tells the user, too."
+    )
+    ssl_keyfile: Path | None = Field(
+        None, description="Its private key, PEM, without a password; not set: in the same file."
+    )
+
+    @model_validator(mode="after")
+    def _security_agrees(self) -> Self:
+        """Refuse what would silently not be used."""
+        _one_secret(self, "store", "password")
+        if self.url.startswith("http:"):
+            _forbid(self, "store", "with http:", "ssl_cafile", "ssl_certfile", "ssl_keyfile")
+        if self.ssl_certfile is None:
+            _forbid(self, "store", "without …SSL_CERTFILE", "ssl_keyfile")
+        return self
 
 
 class StatusSettings(_Section):
@@ -156,6 +263,23 @@ class EventSettings(_Section):
     )
 
 
+class ParkingSettings(_Section):
+    """How much may be parked before a scoring worker ends instead: see docs/operating.md."""
+
+    longest_run: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        500, description="Events of a partition parked one after the other, at most; 0: no limit."
+    )
+    largest_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="Share of a partition's last events parked, at most; 1: no limit."
+    )
+    window: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        1_000, description="How many last events that share is of."
+    )
+    counts: Literal["release", "all"] = Field(
+        "release", description="Count what another release might have decided, or all parked."
+    )
+
+
 class MonitorSettings(_Section):
     """Where the drift monitor and the reports keep their files."""
 
@@ -185,6 +309,9 @@ class Settings(BaseSettings):
     features: Path = Field(
         Path(".creditstream/features.parquet"),
         description="The feature table: a Parquet file, a link to one, or a folder of them.",
+    )
+    features_max_mb: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        8_192, description="A feature table that takes more MiB of memory as it loads is refused."
     )
     features_cache: bool = Field(
         True, description="Keep the table as `<features>.matrix` beside it, for workers to share."
@@ -217,6 +344,7 @@ class Settings(BaseSettings):
     status: StatusSettings = StatusSettings()
     swap: SwapSettings = SwapSettings()
     events: EventSettings = EventSettings()
+    parking: ParkingSettings = ParkingSettings()
     monitor: MonitorSettings = MonitorSettings()
 
 
@@ -251,11 +379,16 @@ def read_settings(assignments: Mapping[str, str] | None = None) -> Settings:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(step) for step in first["loc"])
         # A section as a whole may hold the password, and so may an address.
-        secret = path.endswith("password") or "@" in str(first["input"])
+        secret = path in secret_settings() or "@" in str(first["input"])
         plain = path in known.values() and not secret
         shown = f", not {first['input']!r}" if plain else ""
         msg = f"setting {_variable(path)} ({path}): {first['msg']}{shown}"
         raise SettingsInvalid(msg) from None
+
+
+def secret_settings() -> frozenset[str]:
+    """Give the settings that hold a secret, as `kafka.sasl_password`."""
+    return frozenset(path for path, info in _leaves(Settings) if info.annotation is SecretStr)
 
 
 def described_settings() -> Iterator[tuple[str, str, str]]:

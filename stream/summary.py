@@ -16,6 +16,7 @@ from models.prepared import KEY, LABEL, Prepared
 from monitoring.difference import Kind
 from scoring.decision import OUTCOMES, Decision
 from sinks.door import SqlDoor
+from stream.connection import connection_of
 from stream.reading import records_of, rows_table
 from stream.reconcile.report import Report, print_report
 from stream.reconcile.run import reconcile
@@ -54,7 +55,7 @@ class Reconciliation:
 
 def decisions_of(kafka: KafkaSettings) -> list[Decision]:
     """Read all decisions that stand on their topic."""
-    records = asyncio.run(records_of(kafka.bootstrap_servers, kafka.decisions))
+    records = asyncio.run(records_of(connection_of(kafka), kafka.decisions))
     return [msgspec.json.decode(record.value, type=Decision) for record in records]
 
 

@@ -14,7 +14,7 @@ from types import FrameType
 import structlog
 
 from stream.app import Role
-from stream.settings import Settings, environment_of
+from stream.settings import PREFIX, Settings, environment_of
 
 logger = structlog.get_logger(__name__)
 
@@ -41,7 +41,9 @@ class Command:
         self.name = name
         self.starts = 0
         self._command = [*(program or [console_script()]), *arguments]
-        self._environment = os.environ | environment_of(settings)
+        # None of the settings of this process but those that were given: it may have others.
+        inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith(PREFIX)}
+        self._environment = inherited | environment_of(settings)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._ended_at = 0.0

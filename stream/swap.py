@@ -7,6 +7,7 @@ from pathlib import Path
 import structlog
 
 from features.change import Bounds, ChangeRefused, check_change
+from features.one_line import one_line
 from features.snapshot import SnapshotRefused
 from models.release import ReleaseRefused
 from monitoring.metrics import Metrics
@@ -69,6 +70,10 @@ class CurrentPipeline:
             return
         except ChangeRefused as error:
             self._refuse(f"{seen[1]}: {error}")
+            return
+        except Exception as error:
+            logger.exception("swap.failed")
+            self._refuse(one_line(f"{type(error).__name__}: {error}"))
             return
         before, self._pipeline, self.refused = self._pipeline, pipeline, ""
         self._metrics.swaps.labels(result="done").inc()

@@ -1,52 +1,31 @@
-"""Topics, created where they are missing."""
+"""Topics, created where they are missing; and what each role does with them."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import structlog
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin import NewTopic
 from aiokafka.errors import (
-    IncompatibleBrokerVersion,
-    KafkaConnectionError,
+    ClusterAuthorizationFailedError,
     KafkaError,
     TopicAlreadyExistsError,
-    UnknownTopicOrPartitionError,
+    TopicAuthorizationFailedError,
     for_code,
 )
 
 from stream.app import Role
+from stream.connection import Connection, KafkaUnavailable, connection_of
+from stream.rights import Right, RightsMissing
 from stream.settings import KafkaSettings
 
 _ASK_SECONDS = 5.0
-_VARIABLE = "CREDITSTREAM_KAFKA__BOOTSTRAP_SERVERS"
-_LIMIT = "max.message.bytes"
+_CREATE_SECONDS = 30.0
 _SAID_OF_IT = 20_000
-
-logger = structlog.get_logger(__name__)
-
-
-class KafkaUnavailable(Exception):
-    """No broker answers, or it refuses, or lacks topics; says which, and what to do."""
+_MAY_NOT = (TopicAuthorizationFailedError.errno, ClusterAuthorizationFailedError.errno)
 
 
 class PartitionsDiffer(Exception):
     """Topics have other numbers of partitions than the settings say; says which."""
-
-
-@contextmanager
-def naming_the_broker(bootstrap_servers: str) -> Iterator[None]:
-    """Turn Kafka's errors into KafkaUnavailable, which names the broker and its setting."""
-    try:
-        yield
-    except (KafkaError, TimeoutError, OSError) as error:
-        cause = str(error) or type(error).__name__
-        away = isinstance(error, (KafkaConnectionError, TimeoutError, OSError))
-        said = "no broker at" if away else "trouble with the broker at"
-        msg = f"{said} {bootstrap_servers} ({cause}); set {_VARIABLE}"
-        raise KafkaUnavailable(msg) from None
 
 
 def inputs_of(kafka: KafkaSettings, role: Role) -> list[str]:
@@ -63,30 +42,41 @@ def outputs_of(kafka: KafkaSettings, role: Role) -> list[str]:
     """Give the topics that a role writes."""
     topics = {
         "scoring": [kafka.decisions, kafka.ledger, kafka.parked],
-        "sink": [],
+        "sink": [kafka.parked],
         "monitor": [kafka.alarms],
     }
     return topics[role]
 
 
+def rights_of(kafka: KafkaSettings, role: Role, *, exactly_once: bool) -> list[Right]:
+    """Give the rights that a role needs at a broker with ACLs."""
+    group = f"{kafka.group_prefix}-{role}"
+    rights = [Right("Read", "topic", topic) for topic in inputs_of(kafka, role)]
+    rights += [Right("Write", "topic", topic) for topic in outputs_of(kafka, role)]
+    rights.append(Right("Read", "group", group))
+    if role == "scoring" and exactly_once:
+        rights.append(Right("Write", "transactional id", f"{group}-{kafka.applications}-"))
+        if kafka.resend_window:  # a new owner reads back what was decided last
+            rights.append(Right("Read", "topic", kafka.decisions))
+    return rights
+
+
 async def describe_topics(
-    bootstrap_servers: str, topics: Sequence[str] | None = None
+    connection: Connection, topics: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Ask for topics' metadata, by default of all; raises KafkaUnavailable."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    try:
-        with naming_the_broker(bootstrap_servers):
-            async with asyncio.timeout(_ASK_SECONDS):
-                await admin.start()
-                found: list[dict[str, Any]] = await admin.describe_topics(topics and list(topics))
-                return found
-    finally:
-        await admin.close()
+    """Ask for topics' metadata, by default of all; raises KafkaUnavailable, KafkaRefused."""
+    async with (
+        connection.errors_named(),
+        asyncio.timeout(_ASK_SECONDS),
+        connection.admin() as admin,
+    ):
+        found: list[dict[str, Any]] = await admin.describe_topics(topics and list(topics))
+        return found
 
 
 async def check_topics(kafka: KafkaSettings, topics: Sequence[str]) -> None:
     """See that topics are there, or are made by being asked for; raises KafkaUnavailable."""
-    described = await describe_topics(kafka.bootstrap_servers, topics)
+    described = await describe_topics(connection_of(kafka), topics)
     missing = [topic["topic"] for topic in described if topic["error_code"] != 0]
     if missing:
         msg = f"not at {kafka.bootstrap_servers}: {', '.join(missing)}; run `creditstream init`"
@@ -110,20 +100,21 @@ async def check_partitions(kafka: KafkaSettings) -> None:
         raise PartitionsDiffer(msg)
 
 
-async def check_outputs(kafka: KafkaSettings) -> None:
-    """See that what scoring writes has a partition for each that it reads; KafkaUnavailable."""
+async def check_outputs(kafka: KafkaSettings, role: Role) -> None:
+    """See that what a role writes has a partition for each that it reads; KafkaUnavailable."""
     counts = await _partitions(kafka)
-    read = counts.get(kafka.applications, 0)
-    few = [topic for topic in outputs_of(kafka, "scoring") if counts.get(topic, read) < read]
+    topic = max(inputs_of(kafka, role), key=lambda name: counts.get(name, 0))
+    read = counts.get(topic, 0)
+    few = [name for name in outputs_of(kafka, role) if counts.get(name, read) < read]
     if few:
-        found = ", ".join(f"{topic} has {counts[topic]}" for topic in few)
-        msg = f"topic {kafka.applications} has {read} partitions, but {found}: give them as many"
+        found = ", ".join(f"{name} has {counts[name]}" for name in few)
+        msg = f"topic {topic} has {read} partitions, but {found}: give them as many"
         raise KafkaUnavailable(msg)
 
 
 async def _partitions(kafka: KafkaSettings) -> dict[str, int]:
     """Give the number of partitions of each of our topics that is there."""
-    described = await describe_topics(kafka.bootstrap_servers, kafka.topics)
+    described = await describe_topics(connection_of(kafka), kafka.topics)
     return {t["topic"]: len(t["partitions"]) for t in described if not t["error_code"]}
 
 
@@ -132,56 +123,8 @@ def parked_record_bytes(kafka: KafkaSettings) -> int:
     return kafka.parked_max_bytes + _SAID_OF_IT
 
 
-async def keeps_transactions(kafka: KafkaSettings) -> bool:
-    """
-    Say whether the broker keeps what it promises of transactions; raises KafkaUnavailable.
-
-    librdkafka's mock answers every request of one and keeps nothing; it describes no topic either.
-    """
-    return await _limit_of_parked(kafka) is not None
-
-
-async def check_parking(kafka: KafkaSettings) -> None:
-    """See that the parked topic takes the largest parked event; raises KafkaUnavailable."""
-    answer = await _limit_of_parked(kafka)
-    if answer is None:  # the mock, which has no limits
-        return
-    ((code, _, _, _, entries),) = answer.resources
-    if code == UnknownTopicOrPartitionError.errno:
-        msg = f"not at {kafka.bootstrap_servers}: {kafka.parked}; run `creditstream init`"
-        raise KafkaUnavailable(msg)
-    if code != 0:
-        reason = for_code(code).__name__
-        logger.warning("topics.limit_not_told", topic=kafka.parked, cause=reason)
-        return
-    limit, needed = int(entries[0][1]), parked_record_bytes(kafka)
-    if limit < needed:
-        msg = (
-            f"topic {kafka.parked} takes records of {limit} bytes ({_LIMIT}), and a parked event "
-            f"may have {needed}: raise the one or lower CREDITSTREAM_KAFKA__PARKED_MAX_BYTES"
-        )
-        raise KafkaUnavailable(msg)
-
-
-async def _limit_of_parked(kafka: KafkaSettings) -> Any:
-    """Ask for the size that the parked topic takes; None where the broker describes no topic."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    asked = ConfigResource(ConfigResourceType.TOPIC, kafka.parked, {_LIMIT: None})
-    try:
-        with naming_the_broker(kafka.bootstrap_servers):
-            async with asyncio.timeout(_ASK_SECONDS):
-                await admin.start()
-                try:
-                    (answer,) = await admin.describe_configs([asked])
-                except IncompatibleBrokerVersion:
-                    return None
-                return answer
-    finally:
-        await admin.close()
-
-
 async def ensure_topics(
-    bootstrap_servers: str,
+    connection: Connection,
     partitions: Mapping[str, int],
     config: Mapping[str, str] | None = None,
     *,
@@ -191,11 +134,10 @@ async def ensure_topics(
     Create the topics that are missing, each with its number of partitions; give their names.
 
     Does nothing for a topic that is there, nor at a broker that cannot create any: the mock,
-    where a topic appears when it is first used. Raises aiokafka's KafkaError.
+    where a topic appears when it is first used. Raises RightsMissing, aiokafka's KafkaError,
+    TimeoutError.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    await admin.start()
-    try:
+    async with asyncio.timeout(_CREATE_SECONDS), connection.admin() as admin:
         cluster = await admin.describe_cluster()
         # aiokafka fails without a word where no broker is the controller: the mock names a 0.
         if cluster["controller_id"] not in {broker["node_id"] for broker in cluster["brokers"]}:
@@ -206,10 +148,11 @@ async def ensure_topics(
                 for name, number in partitions.items()
             ]
         )
-    finally:
-        await admin.close()
+    codes = {name: code for name, code, *_ in response.topic_errors}
+    if may_not := [name for name, code in codes.items() if code in _MAY_NOT]:
+        raise RightsMissing(connection, [Right("Create", "topic", name) for name in may_not])
     created = []
-    for name, code, *_ in response.topic_errors:
+    for name, code in codes.items():
         if code == 0:
             created.append(name)
         elif code != TopicAlreadyExistsError.errno:
@@ -223,8 +166,8 @@ async def create_topics(kafka: KafkaSettings) -> list[str]:
     """Create creditstream's topics with alike partitions: `ensure_topics` or KafkaUnavailable."""
     wanted = {name: kafka.partitions for name in kafka.topics if name != kafka.parked}
     parked = {kafka.parked: kafka.partitions}
-    large = {_LIMIT: str(parked_record_bytes(kafka))}
-    servers, replication = kafka.bootstrap_servers, kafka.replication
-    with naming_the_broker(servers):
-        created = await ensure_topics(servers, wanted, replication=replication)
-        return created + await ensure_topics(servers, parked, large, replication=replication)
+    large = {"max.message.bytes": str(parked_record_bytes(kafka))}
+    connection, replication = connection_of(kafka), kafka.replication
+    async with connection.errors_named():
+        created = await ensure_topics(connection, wanted, replication=replication)
+        return created + await ensure_topics(connection, parked, large, replication=replication)

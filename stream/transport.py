@@ -3,12 +3,14 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from time import monotonic
+from contextlib import suppress
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer import consumer as aiokafka_consumer
 from aiokafka.consumer import fetcher as aiokafka_fetcher
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError, kafka_errors
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as faust_aiokafka
 from faust.types import TP, ConsumerMessage
@@ -17,6 +19,7 @@ from mode.types import ServiceT
 from scoring.poll import Poll
 from stream.in_flight import PartitionProgress, PollInFlight
 from stream.pinned import replace
+from stream.readable_records import ReadableRecords
 
 # Faust asks the broker to hold a fetch for 1.5 s, in which a partition can stall.
 LONGEST_FETCH_WAIT_MS = 100
@@ -26,11 +29,49 @@ DRAIN_SECONDS = 8.0
 _LOOK_SECONDS = 0.01
 
 
-class OffsetOwner(Protocol):
-    """Commits the offsets of polls itself, in Faust's place."""
+class PartitionOwner(Protocol):
+    """Who the partitions are for; it may commit the offsets of polls itself, in Faust's place."""
+
+    commits_offsets: bool
 
     async def take_over(self, partitions: Collection[int]) -> None:
         """Learn which partitions are assigned, before any record of them is handed over."""
+
+
+class MemberReplaced(KafkaError):  # type: ignore[misc] # untyped library
+    """A static member is one no more: another took its name, or its session ran out."""
+
+    errno = 82  # Kafka's FENCED_INSTANCE_ID, which aiokafka does not know
+
+
+class StaticCoordinator(GroupCoordinator):  # type: ignore[misc] # untyped library
+    """
+    A group's member which, where it has a name of its own, never takes that name back by itself.
+
+    aiokafka's heartbeat does not tell the name, so a member whose name another has taken is only
+    told that it is unknown. It would join again, and the two would throw each other out for ever.
+    """
+
+    _leaving = False
+
+    async def _maybe_leave_group(self) -> None:
+        self._leaving = True  # by our own will
+        try:
+            await super()._maybe_leave_group()
+        finally:
+            self._leaving = False
+
+    def reset_generation(self) -> None:
+        """Forget the membership; raises MemberReplaced where the broker has forgotten ours."""
+        if self._group_instance_id is None or self._leaving or self.generation <= 0:
+            super().reset_generation()
+            return
+        msg = (
+            f"no longer {self._group_instance_id!r} in group {self.group_id}: another process has "
+            "the same CREDITSTREAM_KAFKA__GROUP_INSTANCE_ID, or this one was silent for longer "
+            "than CREDITSTREAM_KAFKA__SESSION_TIMEOUT"
+        )
+        raise MemberReplaced(msg)
 
 
 class PlainRecords(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc] # untyped library
@@ -44,8 +85,11 @@ class PollConsumerThread(faust_aiokafka.AIOKafkaConsumerThread):
     """Faust's consumer thread with a shorter fetch wait, reading committed records only."""
 
     def _create_worker_consumer(self, transport: "Transport") -> AIOKafkaConsumer:  # type: ignore[override] # ours makes it
-        # The fetcher looks the class up in its module.
+        # The fetcher looks the classes up in its module.
         replace(aiokafka_fetcher, "PartitionRecords", PlainRecords)
+        replace(aiokafka_fetcher, "MemoryRecords", ReadableRecords)
+        replace(aiokafka_consumer, "GroupCoordinator", StaticCoordinator)
+        kafka_errors.setdefault(MemberReplaced.errno, MemberReplaced)
         consumer = super()._create_worker_consumer(transport)
         # Faust passes both as constants; aiokafka hands them to its fetcher when it starts.
         for name, value in (
@@ -78,7 +122,7 @@ class PollConsumer(faust_aiokafka.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._progress: defaultdict[TP, PartitionProgress] = defaultdict(PartitionProgress)
-        self.last_progress = monotonic()
+        self.last_progress = self.loop.time()
         self._dropped = False
         transport = self.transport
         assert isinstance(transport, Transport)
@@ -130,7 +174,7 @@ class PollConsumer(faust_aiokafka.Consumer):
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start from nothing: positions are the group's committed offsets again."""
         self._forget()
-        self.last_progress = monotonic()
+        self.last_progress = self.loop.time()
         if self._owner is not None:
             try:
                 await self._owner.take_over({tp.partition for tp in assigned})
@@ -143,28 +187,56 @@ class PollConsumer(faust_aiokafka.Consumer):
             progress.forget()
         self._progress.clear()
 
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """
+        Seek to the committed offsets; where there is none yet, to the beginning.
+
+        aiokafka leaves such a position where it is, and a dropped fetch may have moved it.
+        """
+        committed = await super().seek_to_committed()
+        if never := [tp for tp, offset in committed.items() if not offset]:
+            # One that is given away meanwhile is sought anew by its next assignment.
+            with suppress(IllegalStateError):
+                await self._thread.seek_to_beginning(*never)
+        return committed
+
+    async def _commit_offsets(
+        self, offsets: Mapping[TP, int], start_new_transaction: bool = True
+    ) -> bool:
+        """
+        Commit, and note as committed only what is.
+
+        Faust notes what the group refused, too, and would not commit it again.
+        """
+        done = await super()._commit_offsets(offsets, start_new_transaction)
+        if not done:
+            for tp in offsets:
+                self._committed_offset.pop(tp, None)
+        return bool(done)
+
     async def wait_empty(self) -> None:
         """
         Wait until the polls that are being worked on are finished, then commit.
 
         Faust's own waits, without end, for its acknowledgements, which count for nothing here.
         """
-        deadline = monotonic() + DRAIN_SECONDS
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DRAIN_SECONDS
         # After a crash nobody is left who would finish them: they come again.
         while not self.app.crashed and any(p.busy for p in self._progress.values()):
-            if monotonic() > deadline:
+            if loop.time() > deadline:
                 self.log.warning("polls were not finished within %s s", DRAIN_SECONDS)
                 break
             await asyncio.sleep(_LOOK_SECONDS)
         await self.commit_and_end_transactions()
 
     def _on_wait(self, seconds: float) -> None:
-        self.last_progress = monotonic() + seconds
+        self.last_progress = self.loop.time() + seconds
 
     def _on_finish(self, poll: PollInFlight) -> None:
         # A poll of an earlier assignment is in no queue any more and moves nothing.
         self._progress[TP(poll.poll.topic, poll.poll.partition)].advance()
-        self.last_progress = monotonic()
+        self.last_progress = self.loop.time()
         # Faust's compiled stream books its acknowledgements here, and nothing takes them out.
         self._acked.clear()
         self._acked_index.clear()
@@ -173,7 +245,7 @@ class PollConsumer(faust_aiokafka.Consumer):
         return (
             tp
             for tp, progress in self._progress.items()
-            if self._owner is None
+            if not (self._owner and self._owner.commits_offsets)
             and progress.committable is not None
             and (topics is None or tp in topics or tp.topic in topics)
         )
@@ -254,9 +326,9 @@ class Transport(faust_aiokafka.Transport):
     """
     Faust's aiokafka transport with the poll consumer; waits are in milliseconds.
 
-    With an `owner` Faust commits nothing.
+    An `owner` takes over what is assigned, and may commit offsets itself.
     """
 
     Consumer = PollConsumer
-    owner: OffsetOwner | None = None
+    owner: PartitionOwner | None = None
     fetch_max_wait_ms: int = LONGEST_FETCH_WAIT_MS

@@ -1,7 +1,7 @@
 """One worker process: a role's agents on their app, with metrics, status service and watchdog."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import structlog
 from faust.exceptions import ConsumerNotStarted
+from faust.types import TP
 
 from monitoring.metrics import Metrics
 from monitoring.status import (
@@ -22,25 +23,24 @@ from monitoring.status import (
     served,
     status_api,
 )
-from sinks.store import ClickHouse, StoreRefused, StoreUnavailable, open_store
+from sinks.store import Certificates, ClickHouse, StoreRefused, StoreUnavailable, open_store
 from stream.app import Role, consumer_of, new_app, register, transport_of
+from stream.connection import KafkaRefused, KafkaUnavailable, connection_of
+from stream.credentials import secret_of, tls_of
 from stream.memory import calm_memory
 from stream.neighbours import await_neighbour
-from stream.settings import KafkaSettings, Settings
-from stream.topics import (
-    KafkaUnavailable,
-    check_outputs,
-    check_parking,
-    check_topics,
-    inputs_of,
-    outputs_of,
-)
+from stream.rights import RightsMissing, check_rights
+from stream.settings import Settings
+from stream.topic_settings import check_parking, check_topic_settings
+from stream.topics import check_outputs, check_topics, inputs_of, outputs_of, rights_of
 from stream.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from stream.swap import CurrentPipeline
 
 logger = structlog.get_logger(__name__)
+
+_ASK_AGAIN_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Facts:
 
 
 class Worker(faust.Worker):
-    """Faust's worker, which tells the watchdog when it is asked to stop."""
+    """Faust's worker, which tells the watchdog when it is asked to stop, or stops of an error."""
 
     watchdog: Watchdog
 
@@ -62,15 +62,18 @@ class Worker(faust.Worker):
         self.watchdog.stopping()
         super()._schedule_shutdown(signal)
 
+    def on_worker_shutdown(self) -> None:
+        """Be about to stop, for whatever reason."""
+        self.watchdog.stopping()
+
 
 def run_worker(settings: Settings, role: Role) -> None:
     """Run a role until it is told to stop; exits the process. Raises CannotListen."""
-    kafka = settings.kafka
     if settings.status.port:
         check_address(settings.status.host, settings.status.port)
     await_neighbour(
         "kafka",
-        lambda: asyncio.run(_check_kafka(kafka, role)),
+        lambda: asyncio.run(_check_kafka(settings, role)),
         KafkaUnavailable,
         settings.start_seconds,
     )
@@ -85,9 +88,7 @@ def run_worker(settings: Settings, role: Role) -> None:
     else:
         _add_monitor(app, settings, metrics)
     watchdog = Watchdog(
-        lambda: sum(consumer_of(app).lag().values()),
-        lambda: consumer_of(app).last_progress,
-        settings.stall_seconds,
+        lambda: sum(_lag(app).values()), lambda: _last_progress(app), settings.stall_seconds
     )
     _add_status(app, settings, role, metrics, facts, watchdog, run_sql)
     worker = Worker(app, redirect_stdouts=False, quiet=True, override_logging=False)
@@ -96,29 +97,55 @@ def run_worker(settings: Settings, role: Role) -> None:
     watchdog.start()
     calm_memory()
     said = {"delivery": facts.delivery} if facts.delivery else {}
-    logger.info("worker.starting", role=role, kafka=settings.kafka.bootstrap_servers, **said)
+    kafka = connection_of(settings.kafka)
+    logger.info("worker.starting", role=role, kafka=kafka.servers, by=kafka.protocol, **said)
     worker.execute_from_commandline()
 
 
-async def _check_kafka(kafka: KafkaSettings, role: Role) -> None:
-    await check_topics(kafka, inputs_of(kafka, role) + outputs_of(kafka, role))
-    if role == "scoring":
-        await check_outputs(kafka)
+def _lag(app: faust.App) -> Mapping[TP, int]:
+    try:
+        return consumer_of(app).lag()
+    except ConsumerNotStarted:
+        return {}
+
+
+def _last_progress(app: faust.App) -> float:
+    try:
+        return consumer_of(app).last_progress
+    except ConsumerNotStarted:
+        return 0.0
+
+
+async def _check_kafka(settings: Settings, role: Role) -> None:
+    kafka = settings.kafka
+    await _check_rights(settings, role)
+    topics = inputs_of(kafka, role) + outputs_of(kafka, role)
+    await check_topics(kafka, topics)
+    for doubt in await check_topic_settings(kafka, topics):
+        logger.warning("topics.doubtful", doubt=doubt)
+    await check_outputs(kafka, role)
+    if kafka.parked in outputs_of(kafka, role):
         await check_parking(kafka)
 
 
+async def _check_rights(settings: Settings, role: Role) -> None:
+    kafka, exactly_once = settings.kafka, settings.delivery != "at_least_once"
+    await check_rights(connection_of(kafka), rights_of(kafka, role, exactly_once=exactly_once))
+
+
 def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Facts) -> None:
-    from stream.delivery import ExactlyOnce, delivery_of
+    from stream.composition import parking_limit
+    from stream.delivery import delivery_of
     from stream.scoring_agent import scoring_agent
     from stream.swap import CurrentPipeline
 
     kafka = settings.kafka
     delivery = asyncio.run(delivery_of(settings, app.conf.id))
     facts.delivery = delivery.way
-    if isinstance(delivery, ExactlyOnce):
-        transport_of(app).owner = delivery
+    transport_of(app).owner = delivery
     current = facts.current = CurrentPipeline(settings, metrics)
-    agent = scoring_agent(kafka, delivery, current, metrics)
+    limit = parking_limit(settings)
+    agent = scoring_agent(kafka, delivery, current, metrics, limit=limit)
     register(app, kafka.applications, "score", agent)
 
     @app.timer(settings.swap_seconds)  # type: ignore[untyped-decorator]
@@ -131,7 +158,8 @@ def _add_sink(
 ) -> Callable[[str], bytes] | None:
     from sinks.clickhouse import ClickHouseSink
     from sinks.migrations import migrate
-    from stream.sink_agent import inserts, sink_agent
+    from stream.parking import parking
+    from stream.sink_agent import sink_agent
 
     def ready() -> ClickHouse:
         store = store_of(settings)
@@ -144,9 +172,10 @@ def _add_sink(
         "parked_events": settings.kafka.parked,
         "drift_alarms": settings.kafka.alarms,
     }
-    for table, insert in inserts(ClickHouseSink(store)).items():
-        agent = sink_agent(table, insert, metrics, facts.waiting)
-        register(app, topics[table], f"write_{table}", agent)
+    sink, park = ClickHouseSink(store), parking(settings.kafka, metrics)
+    for table, topic in topics.items():
+        agent = sink_agent(table, sink, park, metrics, facts.waiting)
+        register(app, topic, f"write_{table}", agent)
     _reconcile_regularly(app, settings, metrics)
     if not settings.store.url.startswith("chdb://"):
         return None  # a server has a door of its own, with users and rights
@@ -207,13 +236,18 @@ def _add_monitor(app: faust.App, settings: Settings, metrics: Metrics) -> None:
 
 
 def store_of(settings: Settings, *, read_only: bool = False) -> ClickHouse:
-    """Open the store of the settings; raises StoreUnavailable."""
+    """Open the store of the settings; raises StoreUnavailable, StoreRefused, SettingsInvalid."""
     store = settings.store
+    prefix = "CREDITSTREAM_STORE__"
+    if store.ssl_cafile or store.ssl_certfile:
+        # The driver's errors do not name what is wrong with which file.
+        tls_of(prefix, store.ssl_cafile, store.ssl_certfile, store.ssl_keyfile)
     return open_store(
         store.url,
         user=store.user,
-        password=store.password.get_secret_value(),
+        password=secret_of(store.password, store.password_file, f"{prefix}PASSWORD"),
         database=store.database,
+        certificates=Certificates(store.ssl_cafile, store.ssl_certfile, store.ssl_keyfile),
         read_only=read_only,
     )
 
@@ -230,9 +264,21 @@ def _add_status(
     def snapshot() -> Status:
         return _status(app, role, metrics, facts, watchdog)
 
+    @app.timer(_ASK_AGAIN_SECONDS)  # type: ignore[untyped-decorator]
+    async def ask_again() -> None:
+        # A client whose login is refused when it comes back tries for ever, and says so to its
+        # log alone: with no records it would stand still, and look well.
+        try:
+            await _check_rights(settings, role)
+        except KafkaUnavailable:
+            return  # it may come back
+        except (KafkaRefused, RightsMissing) as error:
+            logger.critical("worker.not_allowed", cause=str(error))
+            await app.crash(error)
+
     @app.timer(1.0)  # type: ignore[untyped-decorator]
     async def measure_lag() -> None:
-        for tp, lag in consumer_of(app).lag().items():
+        for tp, lag in _lag(app).items():
             metrics.consumer_lag.labels(topic=tp.topic, partition=str(tp.partition)).set(lag)
 
     if not settings.status.port:
@@ -255,14 +301,13 @@ def _add_status(
 def _status(
     app: faust.App, role: Role, metrics: Metrics, facts: Facts, watchdog: Watchdog
 ) -> Status:
-    consumer = consumer_of(app)
     not_ready = []
+    lag = _lag(app)
     try:
-        assigned = consumer.assignment()
-        lag = consumer.lag()
+        assigned = consumer_of(app).assignment()
     except ConsumerNotStarted as error:
-        assigned, lag = set(), {}
-        not_ready.append(NotReady(check="kafka", detail=str(error)))
+        assigned = set()
+        not_ready.append(NotReady(check="kafka", detail=str(error) or "no consumer yet"))
     if not assigned and not not_ready:
         not_ready.append(NotReady(check="kafka", detail="no partition is assigned yet"))
     not_ready += [

@@ -1,13 +1,15 @@
 """
 ClickHouse's HTTP interface over chDB, as far as clickhouse-connect needs it, with faults to order.
 
-    python -P chdb_server.py FOLDER PORT USER PASSWORD
+    python -P chdb_server.py FOLDER PORT USER PASSWORD [CERTIFICATE [AUTHORITY]]
 
 The real engine behind the real client, but not ClickHouse's own server: one user who may do
 everything, no sessions, answers uncompressed, and a body must say its length. It serves on
 127.0.0.1, on a free port where PORT is 0, and says `listening on PORT` when it does. What was
 acknowledged is in FOLDER, and is there again after a kill. `POST /faults` takes the faults to come;
 `GET /busy` gives the number of statements under way.
+With a CERTIFICATE (and its key, PEM) it speaks https; with an AUTHORITY it asks clients for one,
+which may tell the user instead of a password.
 It needs the standard library and chDB alone, so that it may run as a file.
 """
 
@@ -17,7 +19,9 @@ import contextlib
 import json
 import random
 import re
+import ssl
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -43,6 +47,7 @@ _CODE = re.compile(r"Code: (\d+)\. .*", re.DOTALL)
 # Below the range that outgoing connections take theirs from: there, a client that tries the port of
 # a stopped server again and again in the end connects to itself.
 _PORTS = range(20_000, 32_000)
+_NOT_ENOUGH_SPACE = 243
 _STD_EXCEPTION, _AUTHENTICATION_FAILED = 1001, 516
 # As ClickHouse's exceptionCodeToHTTPStatus.cpp, for codes that tests meet; all others are 500.
 _STATUS = {
@@ -117,9 +122,7 @@ class Engine:
                 value = url[name].replace("\\", "\\\\").replace("'", "\\'")
                 handle.query(f"SET {name} = '{value}'")
             if insert := _INSERT.match(sql + "\n"):
-                with handle.send_insert(insert[1], insert[2]) as inserter:
-                    inserter.append(sql[insert.end() :].encode() + data)
-                    inserter.finish()
+                self._insert(handle, insert[1], insert[2], sql[insert.end() :].encode() + data)
                 return b""
             parameters = {
                 name.removeprefix(_PARAMETER): value
@@ -127,6 +130,9 @@ class Engine:
                 if name.startswith(_PARAMETER)
             }
             answer: bytes = handle.query(sql, "TabSeparated", params=parameters).bytes()
+        except OSError as error:
+            msg = f"Code: {_NOT_ENOUGH_SPACE}. DB::Exception: {error} (NOT_ENOUGH_SPACE)"
+            raise Refused(msg, _NOT_ENOUGH_SPACE) from error
         except Exception as error:
             found = _CODE.search(str(error))
             if found is None:
@@ -137,6 +143,14 @@ class Engine:
             return answer or b""
         finally:
             handle.close()
+
+    @staticmethod
+    def _insert(handle: Any, statement: str, form: str, data: bytes) -> None:
+        # Not `send_insert`: that says nothing of a commit that failed, as on a full disk.
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            handle.query(f"{statement} FROM INFILE '{file.name}' FORMAT {form}")
 
 
 class Server(ThreadingHTTPServer):
@@ -249,6 +263,9 @@ class Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers["Content-Length"]))
 
     def _check_password(self) -> None:
+        if self.headers.get("X-ClickHouse-SSL-Certificate-Auth") == "on":
+            self._check_certificate()
+            return
         scheme, _, credentials = self.headers.get("Authorization", "").partition(" ")
         try:
             decoded = base64.b64decode(credentials).decode() if scheme == "Basic" else ""
@@ -260,6 +277,15 @@ class Handler(BaseHTTPRequestHandler):
                 f"Code: {_AUTHENTICATION_FAILED}. DB::Exception: {user}: Authentication failed: "
                 "password is incorrect, or there is no user with such name. (AUTHENTICATION_FAILED)"
             )
+            raise Refused(msg, _AUTHENTICATION_FAILED)
+
+    def _check_certificate(self) -> None:
+        shown = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else {}
+        subject: Any = (shown or {}).get("subject", ())
+        names = [value for name in subject for _, value in name]
+        user = self.headers.get("X-ClickHouse-User", "")
+        if [user] != names or user != self.server.user:
+            msg = f"Code: {_AUTHENTICATION_FAILED}. DB::Exception: {user}: Authentication failed"
             raise Refused(msg, _AUTHENTICATION_FAILED)
 
     def _answer(
@@ -302,10 +328,19 @@ def _listening(engine: Engine, port: int, user: str, password: str) -> Server:
             return Server(engine, random.choice(_PORTS), user, password)
 
 
-def main(folder: str, port: str, user: str, password: str) -> None:
+def main(
+    folder: str, port: str, user: str, password: str, certificate: str = "", authority: str = ""
+) -> None:
     """Serve until killed."""
     engine = Engine(folder)
     with _listening(engine, int(port), user, password) as server:
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            if authority:
+                context.load_verify_locations(authority)
+                context.verify_mode = ssl.CERT_REQUIRED
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         print(f"listening on {server.server_port}", flush=True)  # noqa: T201 - how we tell the port
         server.serve_forever()
 

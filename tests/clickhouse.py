@@ -69,13 +69,17 @@ class ChdbServer:
     The server over chDB (`chdb_server.py`): one to be killed, restarted, and told what shall fail.
 
     It ends with the process that started it, and does not touch what is beside its files in
-    `folder`.
+    `folder`. With a `certificate` it speaks https; with an `authority` it asks clients for one of
+    its own. Faults are ordered without either.
     """
 
     server: Server
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, certificate: Path | None = None, authority: Path | None = None
+    ) -> None:
         self._folder = folder
+        self._files = [str(path) for path in (certificate, authority) if path is not None]
         self._port = 0
         self._process: GuardedProcess | None = None
 
@@ -88,12 +92,12 @@ class ChdbServer:
     def start(self) -> Self:
         """Start it, or start it again on the same port and data; return when it serves."""
         engine, log = self._folder / "clickhouse", self._folder / "clickhouse.log"
-        arguments = (str(engine), str(self._port), _USER, _PASSWORD)
+        arguments = (str(engine), str(self._port), _USER, _PASSWORD, *self._files)
         command = [sys.executable, "-P", str(_PROGRAM), *arguments]
         self._process = GuardedProcess("the server over chDB", command, engine, log)
         line = self._process.await_line(r"^listening on (\d+)$", _STAND_IN_START_SECONDS)
         self._port = int(line[1])
-        url = f"http://127.0.0.1:{self._port}"
+        url = f"http{'s' if self._files else ''}://127.0.0.1:{self._port}"
         self.server = Server(url, _USER, _PASSWORD, f"chDB behind HTTP (not {image()})")
         return self
 

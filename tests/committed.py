@@ -2,6 +2,7 @@
 
 import asyncio
 
+from stream.connection import connection_of
 from stream.reading import records_of
 from stream.settings import KafkaSettings
 
@@ -12,7 +13,7 @@ async def committed(kafka: KafkaSettings, topic: str, count: int) -> list[bytes]
     """Read a topic's values once there are so many, or after some seconds as they are."""
     found: list[bytes] = []
     for _ in range(_TIMES):
-        found = [record.value for record in await records_of(kafka.bootstrap_servers, topic)]
+        found = [record.value for record in await records_of(connection_of(kafka), topic)]
         if len(found) >= count:
             break
         # A commit is acknowledged before its markers are written, which readers wait for.

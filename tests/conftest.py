@@ -12,12 +12,18 @@ from stream.brokers.jars import find_kafka
 from tests.brokers import ADDRESS, REQUIRED, real_kafka
 from tests.clickhouse import ADDRESS as CLICKHOUSE_ADDRESS
 from tests.clickhouse import ChdbServer, Server, real_clickhouse
+from tests.secured import PASSWORD, USERS, SecuredKafka, secured_kafka
 
 _ADDRESS = pytest.StashKey[str | None]()
 _CLICKHOUSE_ADDRESS = pytest.StashKey[str | None]()
 _CLICKHOUSE = pytest.StashKey[str]()
 _REQUIRED = pytest.StashKey[bool]()
 _NOT_RUN = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a seed of the simulation be run alone."""
+    parser.addoption("--seed", type=int, help="run this seed of tests/simulation, and show it")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,6 +75,32 @@ def apache_kafka(kafka_jars: None) -> Iterator[ApacheKafka]:  # noqa: ARG001 - i
     """A real broker of the test's own, to be killed and restarted; always from the jars."""
     with ApacheKafka() as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def _session_secured_kafka(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[SecuredKafka | BrokerUnavailable]:
+    with ExitStack() as stack:
+        try:
+            secured = stack.enter_context(secured_kafka(tmp_path_factory.mktemp("secured")))
+        except BrokerUnavailable as unavailable:
+            yield unavailable
+        else:
+            yield secured
+
+
+@pytest.fixture
+def secured(
+    request: pytest.FixtureRequest, _session_secured_kafka: SecuredKafka | BrokerUnavailable
+) -> SecuredKafka:
+    """A real broker with TLS, logins and ACLs, which all tests share; no user has a right yet."""
+    if isinstance(_session_secured_kafka, BrokerUnavailable):
+        _not_run(request, _session_secured_kafka)
+    for user in USERS:
+        _session_secured_kafka.revoke(user)
+        _session_secured_kafka.set_password(user, PASSWORD)
+    return _session_secured_kafka
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -16,12 +17,14 @@ _READY_SECONDS = 90.0
 _SHUTDOWN_SECONDS = 30.0
 _PORTS = range(20_000, 32_000)
 
+_PROTOCOLS = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"
+
 # What one node needs to be a whole cluster, wherever it runs.
 SINGLE_NODE = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "listener.security.protocol.map": _PROTOCOLS,
     "auto.create.topics.enable": "false",
     "num.partitions": "4",
     "offsets.topic.replication.factor": "1",
@@ -48,11 +51,21 @@ class ApacheKafka(Broker):
 
     `kill` and `restart` are for tests of what happens then: address and data stay. Behind
     `proxy_port` it has a second address, `proxied_port`: who comes by the one is told the other.
+    `listeners` are further ones, by name with their security protocol; each has an address in
+    `addresses`, and `properties` of the broker say what they ask for. The first asks for nothing.
     """
 
-    def __init__(self, proxy_port: int | None = None) -> None:
+    def __init__(
+        self,
+        proxy_port: int | None = None,
+        listeners: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
         self.proxied_port = 0
+        self.addresses: dict[str, str] = {}
         self._proxy_port = proxy_port
+        self._listeners = listeners or {}
+        self._properties = properties or {}
         self._kafka: Kafka | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: GuardedProcess | None = None
@@ -72,29 +85,34 @@ class ApacheKafka(Broker):
         self._kafka = find_kafka()
         self._folder = tempfile.TemporaryDirectory(prefix="creditstream-kafka-")
         folder = Path(self._folder.name)
-        port, controller, self.proxied_port = _free_ports(3)
+        port, controller, self.proxied_port, *further = _free_ports(3 + len(self._listeners))
         properties = folder / "server.properties"
+        ports = {"PLAINTEXT": port, **dict(zip(self._listeners, further, strict=True))}
+        self.addresses = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+        served = ",".join(f"{name}://{address}" for name, address in self.addresses.items())
+        protocols = (f"{name}:{protocol}" for name, protocol in self._listeners.items())
         own = {
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+            "listeners": f"{served},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": served,
+            "listener.security.protocol.map": ",".join((_PROTOCOLS, *protocols)),
             "log.dirs": f"{folder}/log",
         }
         if self._proxy_port is not None:
             own["listeners"] += f",PROXIED://127.0.0.1:{self.proxied_port}"
             own["advertised.listeners"] += f",PROXIED://127.0.0.1:{self._proxy_port}"
-            own["listener.security.protocol.map"] = (
-                SINGLE_NODE["listener.security.protocol.map"] + ",PROXIED:PLAINTEXT"
-            )
-        lines = (f"{name}={value}\n" for name, value in (SINGLE_NODE | own).items())
-        properties.write_text("".join(lines))
+            own["listener.security.protocol.map"] += ",PROXIED:PLAINTEXT"
+        settings = {**SINGLE_NODE, **own, **self._properties}
+        # They may hold passwords of a keystore.
+        properties.touch(0o600)
+        properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         try:
             run(self._kafka.format(properties, _cluster_id()))
             self._run_broker()
         except BrokerUnavailable:
             self.stop()
             raise
-        self.bootstrap_servers = f"127.0.0.1:{port}"
+        self.bootstrap_servers = self.addresses["PLAINTEXT"]
         return self
 
     def stop(self) -> None:

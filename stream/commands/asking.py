@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stream.commands.boundary import WORK, Json, SetOptions, errors, settings_of
+from stream.commands.boundary import WORK, Json, SetOptions, errors, roles_of, settings_of
 
 
 def sql(query: str, *, as_json: Json = False, assign: SetOptions = None) -> None:
@@ -172,9 +172,15 @@ def bench_features(
         print_bench(result, as_json=as_json)
 
 
-def doctor(*, assign: SetOptions = None) -> None:
+def doctor(
+    agents: Annotated[
+        str | None, typer.Option(help="For workers of these alone, by comma; default: of all.")
+    ] = None,
+    assign: SetOptions = None,
+) -> None:
     """Say what works, what is missing, and how to get it."""
     from stream.doctor import examine
 
     with errors():
-        raise typer.Exit(examine(settings_of(assign)))
+        roles = roles_of(agents)
+        raise typer.Exit(examine(settings_of(assign), roles))

@@ -26,15 +26,32 @@ SetOptions = Annotated[
     list[str] | None, typer.Option("--set", help="A setting, as kafka.partitions=8; repeatable.")
 ]
 
-UNREACHABLE, BAD_SETTINGS = 69, 78
+UNREACHABLE, NOT_ALLOWED, BAD_SETTINGS = 69, 77, 78
 
 
 def settings_of(assign: list[str] | None) -> Any:
     """Read the settings, with those of `--set` on top; raises SettingsInvalid."""
-    from stream.settings import read_settings
+    from stream.settings import SettingsInvalid, read_settings, secret_settings
 
     pairs = [text.partition("=") for text in assign or []]
-    return read_settings({name: value for name, _, value in pairs})
+    assigned = {name: value for name, _, value in pairs}
+    for secret in secret_settings() & assigned.keys():
+        msg = (
+            f"{secret} is a secret, and whoever lists processes reads command lines: set it by "
+            f"{secret}_file or in the environment"
+        )
+        raise SettingsInvalid(msg)
+    return read_settings(assigned)
+
+
+def roles_of(agents: str | None) -> Any:
+    """Give the roles that are named, by comma; all where none is. Ends the program for others."""
+    from stream.app import ROLES
+
+    named = ROLES if agents is None else [role.strip() for role in agents.split(",")]
+    if unknown := [role for role in named if role not in ROLES]:
+        fail(f"no agents are called {unknown[0]!r}; there are {', '.join(ROLES)}", 2)
+    return [role for role in ROLES if role in named]
 
 
 @contextmanager
@@ -52,6 +69,8 @@ def errors() -> Iterator[None]:
         module, name = type(error).__module__.split(".")[0], type(error).__name__
         if name == "SettingsInvalid":
             fail(str(error), BAD_SETTINGS)
+        if name in ("KafkaRefused", "RightsMissing"):
+            fail(str(error), NOT_ALLOWED)
         if name in (
             "StoreUnavailable",
             "BrokerUnavailable",

@@ -11,7 +11,7 @@ from stream.commands.boundary import (
     SetOptions,
     Tables,
     errors,
-    fail,
+    roles_of,
     settings_of,
 )
 
@@ -53,24 +53,20 @@ def worker(
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Run agents until told to stop."""
-    from stream.app import ROLES
     from stream.logs import configure_logging
     from stream.supervisor import end_with_parent, supervise
     from stream.worker import run_worker
 
     with errors():
         settings = settings_of(assign)
-        roles = list(dict.fromkeys(role.strip() for role in agents.split(",")))
-        unknown = [role for role in roles if role not in ROLES]
-        if unknown:
-            fail(f"no agents are called {unknown[0]!r}; there are {', '.join(ROLES)}", 2)
+        roles = roles_of(agents)
         configure_logging(as_json=settings.log_json)
         if with_parent:
             end_with_parent()
         if len(roles) == 1:
-            run_worker(settings, next(role for role in ROLES if role == roles[0]))
+            run_worker(settings, roles[0])
         else:
-            raise typer.Exit(supervise(settings, [role for role in ROLES if role in roles]))
+            raise typer.Exit(supervise(settings, roles))
 
 
 def init(assign: SetOptions = None) -> None:

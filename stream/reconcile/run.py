@@ -15,6 +15,7 @@ from monitoring.difference import Kind
 from scoring.decision import decision_id
 from scoring.envelope import SourceInvalid, read_envelope
 from scoring.recent import event_digest
+from stream.connection import connection_of
 from stream.reading import Asked
 from stream.reconcile.accounts import (
     HOUR_MS,
@@ -38,12 +39,11 @@ from stream.reconcile.topics import (
     parked_columns,
 )
 from stream.settings import KafkaSettings, Settings
+from stream.topic_settings import keeps_transactions
 from stream.topics import (
     check_outputs,
     check_topics,
     describe_topics,
-    keeps_transactions,
-    naming_the_broker,
 )
 
 MOST_APPLICATIONS = 10_000_000
@@ -108,23 +108,22 @@ async def reconcile(
     """
     kafka = settings.kafka
     await check_topics(kafka, [kafka.applications, kafka.decisions, kafka.ledger, kafka.parked])
-    await check_outputs(kafka)
+    await check_outputs(kafka, "scoring")
     able = await keeps_transactions(kafka)
     numbers = await _partitions(kafka, partitions)
     until = datetime.now(UTC) if period.until is None else period.until
-    with naming_the_broker(kafka.bootstrap_servers):
-        async with Topics(kafka) as topics:
-            # librdkafka's mock keeps neither transactions nor times.
-            snapshots = await topics.snapshots(period, numbers, by_time=able)
-            for snapshot in snapshots:
-                _check_size(snapshot)
-            once = able and settings.delivery != "at_least_once"
-            run = _Run(kafka, topics, store, exactly_once=once)
-            if not able and (period.since or period.until):
-                run.notes.append("this broker looks up no times: all that it keeps is reconciled")
-            await run.ask_store(snapshots)
-            for snapshot in snapshots:
-                await run.partition(snapshot)
+    async with connection_of(kafka).errors_named(), Topics(kafka) as topics:
+        # librdkafka's mock keeps neither transactions nor times.
+        snapshots = await topics.snapshots(period, numbers, by_time=able)
+        for snapshot in snapshots:
+            _check_size(snapshot)
+        once = able and settings.delivery != "at_least_once"
+        run = _Run(kafka, topics, store, exactly_once=once)
+        if not able and (period.since or period.until):
+            run.notes.append("this broker looks up no times: all that it keeps is reconciled")
+        await run.ask_store(snapshots)
+        for snapshot in snapshots:
+            await run.partition(snapshot)
     return Report(
         since=period.since,
         until=until,
@@ -138,7 +137,7 @@ async def reconcile(
 
 
 async def _partitions(kafka: KafkaSettings, asked: Collection[int] | None) -> Sequence[int]:
-    (described,) = await describe_topics(kafka.bootstrap_servers, [kafka.applications])
+    (described,) = await describe_topics(connection_of(kafka), [kafka.applications])
     there = range(len(described["partitions"]))
     for number in asked or ():
         if number not in there:

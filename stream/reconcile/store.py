@@ -14,18 +14,19 @@ _KEYS = 200
 
 
 class Table(NamedTuple):
-    """A table of what became of applications: SQL of a row's hash, its id and its key."""
+    """A table of what became of applications: SQL of a row's hash, id and key, and which rows."""
 
     name: str
     hashed: str
     identity: str
     key: str
+    which: str = "true"
 
 
 LEDGER = Table(
     "decision_ledger", DECISION_HASH_SQL, "lower(hex(decision_id))", "application_id, decision_id"
 )
-PARKED = Table("parked_events", PARKED_HASH_SQL, "''", "origin_topic")
+PARKED = Table("parked_events", PARKED_HASH_SQL, "''", "origin_topic", "stage != 'sink'")
 
 # Not FINAL, which would read the whole table: of what stood at one place, the versions that win.
 # What another place's version hides is still there until ClickHouse merges it away.
@@ -34,7 +35,7 @@ SELECT origin_partition AS partition, origin_offset AS at,
     intDiv(toUnixTimestamp64Milli(argMax(produced_at, earliest)), {hour_ms}) AS hour,
     argMax({hashed}, earliest) AS hash, {identity} AS identity
 FROM {table}
-WHERE origin_topic = '{topic}' AND ({spans})
+WHERE origin_topic = '{topic}' AND {which} AND ({spans})
 GROUP BY partition, at, {key}"""
 _BY_HOUR = """
 SELECT partition, hour, count() AS rows, countIf(at < must) AS compared,
@@ -182,6 +183,7 @@ class StoreRows:
             hashed=table.hashed,
             identity=table.identity,
             key=table.key,
+            which=table.which,
             table=table.name,
             topic=self._topic,
             spans=spans,

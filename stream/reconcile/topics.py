@@ -2,7 +2,7 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import numpy as np
 import pyarrow as pa
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from scoring.decision import Decision, Origin, microseconds
 from sinks.checksum import Hashes, LedgerHashes, answer_hash, parked_hash
@@ -20,10 +20,10 @@ from sinks.ledger import LedgerDamaged
 from sinks.ledger import decode as decode_ledger
 from sinks.parked import ParkedDamaged, ParkedEvent, parse
 from stream.codec import EVENT_DIGEST
+from stream.connection import KafkaUnavailable, connection_of
 from stream.groups import committed_offsets
 from stream.reconcile.accounts import HOUR_MS, Decisions, Integers, LedgerRows, Span
 from stream.settings import KafkaSettings
-from stream.topics import KafkaUnavailable, naming_the_broker
 
 _AT_ONCE = 2_000
 _WAIT_MS = 100
@@ -95,17 +95,14 @@ class Topics:
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
-        common = {
-            "bootstrap_servers": kafka.bootstrap_servers,
-            "enable_auto_commit": False,
-            "auto_offset_reset": "earliest",
-        }
-        self._reader = AIOKafkaConsumer(isolation_level="read_committed", **common)
+        self._connection = connection_of(kafka)
+        options = {"enable_auto_commit": False, "auto_offset_reset": "earliest"}
+        self._reader = self._connection.consumer(isolation_level="read_committed", **options)
         # To see how far topics go, with what is not yet committed.
-        self._looker = AIOKafkaConsumer(isolation_level="read_uncommitted", **common)
+        self._looker = self._connection.consumer(isolation_level="read_uncommitted", **options)
 
     async def __aenter__(self) -> Self:
-        with naming_the_broker(self._kafka.bootstrap_servers):
+        async with self._connection.errors_named():
             try:
                 await self._reader.start()
                 await self._looker.start()
@@ -128,17 +125,14 @@ class Topics:
         ends. Without `by_time`, as the broker knows no times, all that is kept is read.
         """
         kafka, prefix = self._kafka, self._kafka.group_prefix
-        servers = kafka.bootstrap_servers
         of = {
             topic: [TopicPartition(topic, number) for number in sorted(partitions)]
             for topic in (kafka.applications, kafka.decisions, kafka.ledger, kafka.parked)
         }
         every = [tp for several in of.values() for tp in several]
         outputs = [tp for tp in every if tp.topic != kafka.applications]
-        inserted = await committed_offsets(
-            servers, f"{prefix}-sink", [*of[kafka.ledger], *of[kafka.parked]]
-        )
-        decided = await committed_offsets(servers, f"{prefix}-scoring", of[kafka.applications])
+        inserted = await self._committed(f"{prefix}-sink", [*of[kafka.ledger], *of[kafka.parked]])
+        decided = await self._committed(f"{prefix}-scoring", of[kafka.applications])
         self._looker.assign(every)
         self._reader.assign(every)
         ends = await self._looker.end_offsets(outputs)
@@ -163,6 +157,12 @@ class Topics:
             await self._snapshot(number, stretches, ends, decided, inserted)
             for number in sorted(partitions)
         ]
+
+    async def _committed(
+        self, group: str, asked: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        found = await committed_offsets(self._connection, group, asked)
+        return {tp: at.offset for tp, at in found.items()}
 
     async def _at_times(
         self,
@@ -270,16 +270,20 @@ class Topics:
 
 def origins_of(kafka: KafkaSettings, record: Any) -> list[int]:
     """Give where the applications stood that a record of an output topic answers, if any."""
+    places: Iterable[tuple[str, int]] = ()
     with suppress(LedgerDamaged, ParkedDamaged, *_UNREADABLE):
         if record.topic == kafka.ledger:
-            found: list[int] = (
-                decode_ledger(record.value or b"").rows.column("origin_offset").to_pylist()
-            )
-            return found
-        if record.topic == kafka.parked:
-            return [parse(record.key, record.value, record.headers).offset]
-        return [msgspec.json.decode(record.value or b"", type=_Made).origin.offset]
-    return []
+            rows = decode_ledger(record.value or b"").rows
+            columns = (rows.column(f"origin_{name}").to_pylist() for name in ("topic", "offset"))
+            places = zip(*columns, strict=True)
+        elif record.topic == kafka.parked:
+            event = parse(record.key, record.value, record.headers)
+            # What a sink parked was decided, or never was an application.
+            places = [(event.topic, event.offset)] if event.stage != "sink" else []
+        else:
+            origin = msgspec.json.decode(record.value or b"", type=_Made).origin
+            places = [(origin.topic, origin.offset)]
+    return [offset for topic, offset in places if topic == kafka.applications]
 
 
 class DecisionColumns(NamedTuple):
@@ -375,6 +379,8 @@ def parked_columns(records: Sequence[Any], snapshot: Snapshot) -> ParkedColumns:
         except ParkedDamaged as damaged:
             strangers.append(_stranger(record, str(damaged)))
             continue
+        if event.stage == "sink":
+            continue  # it was decided, or is of another topic
         if why := _not_of(snapshot, event.topic, event.partition, event.offset):
             strangers.append(_stranger(record, why))
         else:

@@ -16,6 +16,7 @@ from models.prepared import Prepared
 from sinks.door import SqlDoor
 from sinks.store import StoreRefused, StoreUnavailable
 from stream.app import Role
+from stream.connection import connection_of
 from stream.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings, Settings
 from stream.simulate import Applicant, Simulator, send_all
@@ -87,7 +88,7 @@ def applications(prepared: Prepared, events: int) -> list[OutRecord]:
 
 async def send(kafka: KafkaSettings, records: Sequence[OutRecord]) -> None:
     """Send events; return once the broker has acknowledged them."""
-    async with Publisher(kafka.bootstrap_servers, client_id="test") as publisher:
+    async with Publisher(connection_of(kafka), client_id="test") as publisher:
         for start in range(0, len(records), _CHUNK):
             chunk = records[start : start + _CHUNK]
             await send_all(publisher, kafka.applications, kafka.partitions, chunk)

@@ -19,6 +19,7 @@ from models.release import open_release
 from models.score_file import score_file
 from scoring.poll import Headers
 from sinks.door import SqlDoor
+from stream.connection import connection_of
 from stream.publisher import OutRecord, Publisher
 from stream.reading import status_of
 from stream.reconcile.run import reconcile
@@ -177,7 +178,7 @@ def test_a_sink_reconciles_on_its_schedule_and_shows_what_differs(
 
 async def publish(kafka: KafkaSettings, record: OutRecord) -> None:
     """Write to the decisions' topic as somebody else might."""
-    async with Publisher(kafka.bootstrap_servers, client_id="stranger") as publisher:
+    async with Publisher(connection_of(kafka), client_id="stranger") as publisher:
         await publisher.publish(kafka.decisions, 0, [record])
 
 

@@ -17,6 +17,7 @@ from features.snapshot import load_snapshot, write_snapshot
 from features.taiwan_default import DEFINITION
 from models.prepared import Prepared
 from scoring.decision import Decision
+from stream.connection import connection_of
 from stream.doctor import examine
 from stream.reading import records_of, status_of
 from stream.settings import Settings, StatusSettings
@@ -137,7 +138,7 @@ def decided(settings: Settings, events: int, releases: set[str]) -> list[Decisio
     kafka = settings.kafka
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        records = asyncio.run(records_of(kafka.bootstrap_servers, kafka.decisions))
+        records = asyncio.run(records_of(connection_of(kafka), kafka.decisions))
         if len(records) >= events:
             break
         assert time.monotonic() < deadline, f"{len(records)} of {events}"

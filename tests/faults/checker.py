@@ -120,7 +120,7 @@ class Checker:
     def _check_parked_in_store(self, verdict: Verdict, parked: set[tuple[int, int]]) -> None:
         in_store = Counter(
             (row["origin_partition"], row["origin_offset"])
-            for row in self._rows("SELECT origin_partition, origin_offset FROM parked")
+            for row in self._rows("SELECT * FROM parked WHERE stage != 'sink'")
         )
         for place in parked ^ set(in_store):
             verdict.fault("parked on the topic alone, or in ClickHouse alone", place)
@@ -153,7 +153,8 @@ class _Partition:
             for record in ledgers
             for identity in ledger.decode(record.value).rows.column("decision_id").to_pylist()
         ]
-        self.parked = [_origin_of(record) for record in parked]
+        # What a sink parked was decided before.
+        self.parked = [_origin_of(one) for one in parked if _header(one, "stage") != "sink"]
         self.decided = {
             decision.decision_id: record.value
             for decision, record in zip(self._decisions, decisions, strict=True)
@@ -273,8 +274,11 @@ def _of_poll(decision: Decision) -> tuple[object, str]:
 
 
 def _origin_of(record: ConsumerRecord) -> int:
-    origin = dict(record.headers)["creditstream-origin"].decode()
-    return int(origin.rpartition("/")[2])
+    return int(_header(record, "origin").rpartition("/")[2])
+
+
+def _header(record: ConsumerRecord, name: str) -> str:
+    return str(dict(record.headers)[f"creditstream-{name}"].decode())
 
 
 def _difference(decision: Decision, row: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Self
 
 from aiokafka.errors import KafkaError
 
+from stream.connection import connection_of
 from stream.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings
 from stream.simulate import Applicant, Simulator, send_all
@@ -106,7 +107,7 @@ class Load:
         while not self._ended:
             try:
                 async with Publisher(
-                    self._kafka.bootstrap_servers, client_id="load", deadline=_DEADLINE_S
+                    connection_of(self._kafka), client_id="load", deadline=_DEADLINE_S
                 ) as publisher:
                     await self._send_by(publisher)
             except (KafkaError, TimeoutError, OSError):

@@ -77,10 +77,10 @@ def probe_scoring(points: Points) -> None:
     """Set the points of the scoring worker's cycle."""
     from aiokafka import AIOKafkaProducer
 
-    import stream.delivery
+    import stream.exactly_once
     import stream.transport
     from scoring import pipeline
-    from stream import publisher
+    from stream import connection, publisher
 
     class Producer(AIOKafkaProducer):  # type: ignore[misc] # untyped library
         async def begin_transaction(self) -> None:
@@ -108,15 +108,15 @@ def probe_scoring(points: Points) -> None:
             await super().commit_transaction()
             points.passed("committed")
 
-    setattr(publisher, "AIOKafkaProducer", Producer)  # noqa: B010 - it only imports the name
+    setattr(connection, "AIOKafkaProducer", Producer)  # noqa: B010 - it only imports the name
     before(stream.transport.PollConsumer, "_hand_over", points, "polled")
     before(pipeline, "enrich", points, "decoded")
     before(pipeline, "judge", points, "enriched")
     before(stream.transport.PollConsumer, "on_partitions_revoked", points, "revoked")
     after(publisher.TransactionalPublisher, "__aenter__", points, "entered")
-    before(stream.delivery.ExactlyOnce, "_committed", points, "fenced")
-    before(stream.delivery, "read_back", points, "reading_back")
-    after(stream.delivery.ExactlyOnce, "take_over", points, "assigned")
+    before(stream.exactly_once.ExactlyOnce, "_committed", points, "fenced")
+    before(stream.exactly_once, "read_back", points, "reading_back")
+    after(stream.exactly_once.ExactlyOnce, "take_over", points, "assigned")
 
 
 def probe_sink(points: Points) -> None:
@@ -124,7 +124,7 @@ def probe_sink(points: Points) -> None:
     import sinks.clickhouse
     import stream.transport
 
-    around(sinks.clickhouse.ClickHouseSink, "_insert", points, "inserting", "inserted")
+    around(sinks.clickhouse.ClickHouseSink, "insert", points, "inserting", "inserted")
     before(stream.transport.PollConsumer, "_hand_over", points, "sink_polled")
     after(stream.transport.PollConsumer, "_commit_offsets", points, "offsets_committed")
 

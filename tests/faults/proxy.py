@@ -51,7 +51,8 @@ class Proxy:
 
     def set(self, line: Line, delay_s: float = 0.0) -> None:
         """Change the line from now on; `delay_s` is added to all that passes, each way."""
-        self._do(self._set(line, delay_s))
+        if (line, delay_s) != (self._line, self._delay_s):
+            self._do(self._set(line, delay_s))
 
     def reset(self) -> None:
         """Reset all connections that are open."""

@@ -66,6 +66,7 @@ def test_connections_to_the_broker_reset_and_slowed(
     times = 50 if long else 6
     for _ in range(times):
         installation.ground.broker_line.set("whole", dice.choice([0, 0.02, 0.1]))
+        installation.ground.broker_line.reset()
         time.sleep(dice.uniform(0.2, 1.5))
     record(
         "connections between workers and broker reset, answers delayed by up to 100 ms",

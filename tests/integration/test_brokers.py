@@ -22,6 +22,7 @@ from aiokafka.errors import KafkaError
 from stream.brokers import ApacheKafka, BrokerUnavailable, MockBroker
 from stream.brokers.guarded import GuardedProcess
 from stream.brokers.jars import fetch_jars, find_java, kafka_version
+from stream.connection import Connection
 from stream.topics import ensure_topics
 
 ROOT = Path(__file__).parents[2]
@@ -59,15 +60,17 @@ async def test_the_mock_serves_a_producer_and_a_consumer(mock_broker: str) -> No
 
 
 async def test_the_mock_cannot_create_topics_and_that_is_no_error(mock_broker: str) -> None:
-    assert await ensure_topics(mock_broker, {a_topic(): 3}) == []
+    assert await ensure_topics(Connection(mock_broker), {a_topic(): 3}) == []
 
 
 @pytest.mark.real_broker
 async def test_a_real_broker_creates_topics_once_as_asked(real_broker: str) -> None:
     first, second = a_topic(), a_topic()
 
-    assert await ensure_topics(real_broker, {first: 3}, {"retention.ms": "-1"}) == [first]
-    assert await ensure_topics(real_broker, {first: 3, second: 1}) == [second]
+    assert await ensure_topics(Connection(real_broker), {first: 3}, {"retention.ms": "-1"}) == [
+        first
+    ]
+    assert await ensure_topics(Connection(real_broker), {first: 3, second: 1}) == [second]
 
     admin = AIOKafkaAdminClient(bootstrap_servers=real_broker)
     await admin.start()
@@ -79,7 +82,7 @@ async def test_a_real_broker_creates_topics_once_as_asked(real_broker: str) -> N
 @pytest.mark.real_broker
 async def test_a_refused_topic_is_named(real_broker: str) -> None:
     with pytest.raises(KafkaError, match=r"cannot create topic not allowed"):
-        await ensure_topics(real_broker, {"not allowed": 1})
+        await ensure_topics(Connection(real_broker), {"not allowed": 1})
 
 
 @pytest.mark.real_broker
@@ -87,7 +90,7 @@ async def test_apache_kafka_keeps_records_and_address_over_a_crash_and_a_restart
     apache_kafka: ApacheKafka,
 ) -> None:
     servers, topic = apache_kafka.bootstrap_servers, a_topic()
-    await ensure_topics(servers, {topic: 2})
+    await ensure_topics(Connection(servers), {topic: 2})
     await produce(servers, topic)
 
     apache_kafka.kill()
@@ -103,7 +106,7 @@ async def test_apache_kafka_keeps_records_and_address_over_a_crash_and_a_restart
 @pytest.mark.real_broker
 async def test_apache_kafka_shows_committed_transactions_only(apache_kafka: ApacheKafka) -> None:
     servers, topic = apache_kafka.bootstrap_servers, a_topic()
-    await ensure_topics(servers, {topic: 1})
+    await ensure_topics(Connection(servers), {topic: 1})
     partition = TopicPartition(topic, 0)
 
     async with AIOKafkaProducer(bootstrap_servers=servers, transactional_id="t") as producer:
@@ -204,7 +207,7 @@ def test_a_broker_outlives_the_thread_that_started_it() -> None:
     thread.join()
 
     try:
-        assert asyncio.run(ensure_topics(broker.bootstrap_servers, {"t": 1})) == []
+        assert asyncio.run(ensure_topics(Connection(broker.bootstrap_servers), {"t": 1})) == []
     finally:
         broker.stop()
 

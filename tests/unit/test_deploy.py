@@ -89,16 +89,41 @@ def test_every_setting_that_is_named_is_one_that_the_program_knows(path: Path) -
     assert set(re.findall(rf"{PREFIX}[A-Z0-9_]+", path.read_text())) - known == set()
 
 
-def test_the_password_is_in_no_file_and_given_to_those_alone_who_ask_clickhouse() -> None:
-    reads = {}
+def test_passwords_are_in_no_environment_and_are_files_for_those_alone_who_need_them(
+    settings: Settings,
+) -> None:
+    mounted: dict[str, dict[str, str]] = {"clickhouse": {}, "kafka": {}}
+    variables = set()
     for name, container in containers().items():
-        for variable in container.get("env", []):
-            reads[name] = (variable["name"], variable["valueFrom"]["secretKeyRef"])
+        variables |= {variable["name"] for variable in container.get("env", [])}
+        volumes = {volume["name"]: volume for volume in pods()[name]["volumes"]}
+        for mount in container["volumeMounts"]:
+            if secret := volumes.get(mount["name"], {}).get("secret"):
+                assert mount["mountPath"] == f"/run/secrets/{mount['name']}"
+                assert mount["readOnly"] is True
+                mounted[mount["name"]][name] = secret["secretName"]
 
-    secret = (f"{PREFIX}STORE__PASSWORD", {"name": "clickhouse", "key": "password"})
-    assert reads == {"init": secret, "sink": secret, "report": secret}
-    assert "PASSWORD" not in (BASE / "settings.env").read_text()
+    assert mounted["clickhouse"] == dict.fromkeys(("init", "sink", "report"), "clickhouse")
+    assert mounted["kafka"] == {name: f"kafka-{name}" for name in (*ROLES, "init")}
+    assert settings.store.password_file == Path("/run/secrets/clickhouse/password")
+    assert variables == {f"{PREFIX}KAFKA__SASL_USERNAME"}
     assert of_kind("Secret") == []
+
+
+def test_the_readmes_settings_of_a_kafka_with_logins_are_whole(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not settings.kafka.with_sasl
+    literals = re.findall(rf"^    - ({PREFIX}KAFKA__\w+)=(\S+)$", README.read_text(), re.MULTILINE)
+    for name, value in (*literals, (f"{PREFIX}KAFKA__SASL_USERNAME", "scoring")):
+        monkeypatch.setenv(name, value)
+
+    kafka = read_settings().kafka
+
+    assert (len(literals), kafka.security_protocol) == (3, "SASL_SSL")
+    for file in (kafka.sasl_password_file, kafka.ssl_cafile):
+        assert file is not None
+        assert file.parent == Path("/run/secrets/kafka")
 
 
 def test_every_pod_takes_its_settings_from_the_config_map_that_kustomize_makes() -> None:

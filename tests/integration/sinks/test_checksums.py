@@ -1,21 +1,20 @@
 """Checksums on the real engine: equal to those of the topics, and what they find."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from scoring.decision import Reason
 from sinks.checksum import DECISION_HASH_SQL, PARKED_HASH_SQL, LedgerHashes, checksum, parked_hash
-from sinks.clickhouse import ClickHouseSink
 from sinks.ledger import decode
 from sinks.migrations import migrate
 from sinks.store import ClickHouse
 from stream.reconcile.accounts import HOUR_MS, PartitionAccount, Span, Sum
 from stream.reconcile.store import LEDGER, PARKED, HourOf, Place, Shown, StoreRows
 from tests.integration.sinks.conftest import Open
-from tests.integration.sinks.stored import ledger, parked, rows
+from tests.integration.sinks.stored import Inserts, ledger, parked, rows
 from tests.unit.sinks.decisions import MINUTE_US, START_US, a_batch
 from tests.unit.sinks.test_ledger import WITHOUT_AGE
 
@@ -53,9 +52,9 @@ def test_clickhouse_makes_the_hash_that_the_ledger_has(
     )
     batch.features[5] = [math.nan, math.inf, -0.0, *batch.features[5, 3:]]
 
-    ClickHouseSink(store).insert_ledger(ledger(batch))
+    Inserts(store).insert_ledger(ledger(batch))
 
-    (found,) = ledger(batch)
+    (found,) = map(decode, ledger(batch))
     hashes = LedgerHashes(found).rows
     assert read_back(store) == hashes.tolist()
     (total,) = rows(store, f"SELECT sum({DECISION_HASH_SQL}) AS h FROM decision_ledger")
@@ -63,27 +62,27 @@ def test_clickhouse_makes_the_hash_that_the_ledger_has(
 
 
 def test_rows_of_a_version_without_ages_have_their_hash_too(store: ClickHouse) -> None:
-    message = decode(WITHOUT_AGE.read_bytes())
+    message = WITHOUT_AGE.read_bytes()
 
-    ClickHouseSink(store).insert_ledger([message])
+    Inserts(store).insert_ledger([message])
 
-    assert sorted(read_back(store)) == sorted(LedgerHashes(message).rows.tolist())
+    assert sorted(read_back(store)) == sorted(LedgerHashes(decode(message)).rows.tolist())
 
 
 def test_clickhouse_makes_the_hash_that_a_parked_event_has(store: ClickHouse) -> None:
     events = [parked(offset, path="$.é" * offset) for offset in range(4)]
 
-    ClickHouseSink(store).insert_parked(events)
+    Inserts(store).insert_parked(events)
 
     sql = f"SELECT {PARKED_HASH_SQL} AS h FROM parked_events ORDER BY origin_offset"
     assert [row["h"] for row in rows(store, sql)] == [parked_hash(event) for event in events]
 
 
-def account_of(batches: Any, end: int) -> PartitionAccount:
+def account_of(messages: Sequence[bytes], end: int) -> PartitionAccount:
     """An account that was told of ledger rows alone."""
     span = Span(0, end, end, 0, 0, stored=end, stored_parked=end)
     account = PartitionAccount(span, exactly_once=True)
-    for batch in batches:
+    for batch in map(decode, messages):
         hashes = LedgerHashes(batch).rows
         offsets = batch.rows.column("origin_offset").to_numpy()
         hours = batch.rows.column("produced_at").cast("int64").to_numpy() // HOUR_MS
@@ -98,13 +97,13 @@ def test_sums_by_hour_and_rows_of_differing_blocks_are_asked_within_readers_limi
     store = opened()
     migrate(store)
     hour_us = 60 * MINUTE_US
-    batches = ledger(
+    messages = ledger(
         a_batch(2_500),
         a_batch(1_500, first_offset=2_500, decided_at_us=START_US + hour_us + MINUTE_US),
     )
-    ClickHouseSink(store).insert_ledger(batches)
-    ClickHouseSink(store).insert_ledger(batches[:1])
-    account = account_of(batches, 4_000)
+    Inserts(store).insert_ledger(messages)
+    Inserts(store).insert_ledger(messages[:1])
+    account = account_of(messages, 4_000)
     asked = StoreRows(opened(read_only=True), TOPIC)
     place = Place(0, 0, 4_000, 3_900)
     account.ledger_stored.limit = 3_900
@@ -128,30 +127,32 @@ def test_sums_by_hour_and_rows_of_differing_blocks_are_asked_within_readers_limi
 def test_a_row_that_only_clickhouse_has_is_given_with_its_id(opened: Open) -> None:
     store = opened()
     migrate(store)
-    batches = ledger(a_batch(3), a_batch(1, first_offset=9))
-    ClickHouseSink(store).insert_ledger(batches)
-    account = account_of(batches[:1], 20)
+    messages = ledger(a_batch(3), a_batch(1, first_offset=9))
+    Inserts(store).insert_ledger(messages)
+    account = account_of(messages[:1], 20)
 
     asked = StoreRows(opened(read_only=True), TOPIC)
     only = asked.compare(LEDGER, Place(0, 0, 20, 20), account.ledger_stored)
 
-    (identity,) = batches[1].rows.column("decision_id").to_pylist()
+    (identity,) = decode(messages[1]).rows.column("decision_id").to_pylist()
     assert only == {9: identity.hex()}
     key = (1009, identity.hex())
     assert asked.shown([key, (7, identity.hex())]) == {key: Shown(START_US + MINUTE_US, 0, 9)}
-    assert account.ledger_stored.by_hour == {HOUR: Sum(3, checksum(LedgerHashes(batches[0]).rows))}
+    assert account.ledger_stored.by_hour == {
+        HOUR: Sum(3, checksum(LedgerHashes(decode(messages[0])).rows))
+    }
 
 
 def test_a_second_row_that_says_it_is_of_the_same_place_makes_that_differ(opened: Open) -> None:
     store = opened()
     migrate(store)
-    batches = ledger(a_batch(3))
-    ClickHouseSink(store).insert_ledger(batches)
-    account = account_of(batches, 20)
+    messages = ledger(a_batch(3))
+    Inserts(store).insert_ledger(messages)
+    account = account_of(messages, 20)
     forged = a_batch(
         1, first_offset=1, event_ids=["made up"], decided_at_us=START_US + 9 * MINUTE_US
     )
-    ClickHouseSink(store).insert_ledger(ledger(forged))
+    Inserts(store).insert_ledger(ledger(forged))
     asked, place = StoreRows(opened(read_only=True), TOPIC), Place(0, 0, 20, 20)
 
     counts, sums = asked.by_hour(LEDGER, [place])

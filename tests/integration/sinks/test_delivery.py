@@ -7,10 +7,10 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from sinks.clickhouse import ClickHouseSink, until_accepted
 from sinks.door import SqlDoor
+from sinks.refusals import _MENDED, _PASSING, CAUSES
 from sinks.store import Store, StoreRefused, StoreUnavailable, open_store
-from tests.integration.sinks.stored import everything, ledger, parked, rows
+from tests.integration.sinks.stored import Inserts, everything, ledger, parked, rows
 from tests.unit.sinks.decisions import MINUTE_US, START_US, a_batch
 
 DECLINE = 2
@@ -25,7 +25,7 @@ def stored(store: Store) -> int:
 
 
 def test_the_same_rows_in_other_blocks_change_nothing_that_is_read(store: Store) -> None:
-    sink = ClickHouseSink(store)
+    sink = Inserts(store)
     batches = ledger(*(a_batch(10, first_offset=at, missing=[3]) for at in range(0, 60, 10)))
     sink.insert_ledger(batches)
     sink.insert_parked([parked(at) for at in range(70, 80)])
@@ -44,14 +44,14 @@ def test_the_same_rows_in_other_blocks_change_nothing_that_is_read(store: Store)
 def test_the_same_block_again_is_not_even_stored(store: Store) -> None:
     batches = ledger(a_batch(5), a_batch(5, first_offset=5))
 
-    ClickHouseSink(store).insert_ledger(batches)
-    ClickHouseSink(store).insert_ledger(batches[::-1])
+    Inserts(store).insert_ledger(batches)
+    Inserts(store).insert_ledger(batches[::-1])
 
     assert stored(store) == 10
 
 
 def test_a_block_that_shares_rows_with_another_loses_none(store: Store) -> None:
-    sink = ClickHouseSink(store)
+    sink = Inserts(store)
 
     sink.insert_ledger(ledger(a_batch(6)))
     sink.insert_ledger(ledger(a_batch(6, first_offset=3)))
@@ -60,7 +60,7 @@ def test_a_block_that_shares_rows_with_another_loses_none(store: Store) -> None:
 
 
 def test_one_value_changed_is_another_token(store: Store) -> None:
-    sink = ClickHouseSink(store)
+    sink = Inserts(store)
     batch = a_batch(3)
     changed = a_batch(3)
     changed.features[2, 1] = np.nextafter(changed.features[2, 1], np.float32(np.inf))
@@ -84,7 +84,7 @@ def test_the_first_decision_wins_in_whatever_order_they_arrive(
     made[2].application_ids[:] = made[0].application_ids
 
     for index in order:
-        ClickHouseSink(store).insert_ledger(ledger(made[index]))
+        Inserts(store).insert_ledger(ledger(made[index]))
 
     assert rows(store, "SELECT outcome, release, origin_offset FROM decisions") == [
         {"outcome": "approve", "release": "release-a", "origin_offset": 0}
@@ -96,14 +96,14 @@ def test_the_first_decision_wins_in_whatever_order_they_arrive(
 
 
 def test_many_messages_are_one_insert(store: Store) -> None:
-    ClickHouseSink(store).insert_ledger(ledger(*(a_batch(2, first_offset=2 * n) for n in range(9))))
+    Inserts(store).insert_ledger(ledger(*(a_batch(2, first_offset=2 * n) for n in range(9))))
 
     parts = "SELECT count() AS n FROM system.parts WHERE database = currentDatabase() AND active"
     assert rows(store, f"{parts} AND table = 'decision_ledger'") == [{"n": 1}]
 
 
 def test_nothing_to_insert_is_no_insert(store: Store) -> None:
-    sink = ClickHouseSink(store)
+    sink = Inserts(store)
 
     assert (sink.insert_ledger([]), sink.insert_parked([]), sink.insert_alarms([])) == (0, 0, 0)
 
@@ -112,9 +112,18 @@ def test_a_table_of_other_columns_is_a_refusal_that_stops(store: Store) -> None:
     store.command("ALTER TABLE decision_ledger DROP COLUMN score")
 
     with pytest.raises(StoreRefused) as refused:
-        ClickHouseSink(store).insert_ledger(ledger(a_batch(1)))
+        Inserts(store).insert_ledger(ledger(a_batch(1)))
 
     assert refused.value.code == 16
+
+
+def test_every_error_that_is_named_is_one_of_the_engines_and_has_one_cause(store: Store) -> None:
+    codes = [code for of_cause in (*_PASSING.values(), *_MENDED.values()) for code in of_cause]
+
+    named = f"SELECT arrayJoin({codes}) AS code, errorCodeToName(code) AS name"
+    assert [row["code"] for row in rows(store, named) if not row["name"]] == []
+    assert len(set(codes)) == len(codes)
+    assert {*_PASSING, *_MENDED} == set(CAUSES)
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:
@@ -126,44 +135,3 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
         open_store(f"http://127.0.0.1:{port}", user="default", password="", database="default")
     with pytest.raises(StoreUnavailable):
         SqlDoor(f"http://127.0.0.1:{port}").query("SELECT 1")
-
-
-class Outage:
-    """The real store, which cannot be reached at first."""
-
-    def __init__(self, store: Store, failures: int) -> None:
-        self._store = store
-        self.failures = failures
-
-    def insert(self, table: str, data: object, token: str) -> None:
-        self.failures -= 1
-        if self.failures >= 0:
-            # Taken, but the answer was lost on its way for the last of them.
-            if self.failures == 0:
-                self._store.insert(table, data, token)
-            msg = "connection reset"
-            raise StoreUnavailable(msg)
-        self._store.insert(table, data, token)
-
-    def query(self, sql: str) -> object:
-        return self._store.query(sql)
-
-    def command(self, sql: str) -> None:
-        self._store.command(sql)
-
-    def close(self) -> None:
-        self._store.close()
-
-
-async def test_after_an_outage_every_decision_is_there_once(store: Store) -> None:
-    sink = ClickHouseSink(Outage(store, failures=6))
-    pauses: list[float] = []
-
-    await until_accepted(
-        lambda: sink.insert_ledger(ledger(a_batch(20))),
-        lambda _, pause_s: pauses.append(pause_s),
-        first_pause_s=0.001,
-    )
-
-    assert len(pauses) == 6
-    assert (stored(store), decisions(store)) == (20, 20)

@@ -5,16 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from sinks.clickhouse import ClickHouseSink
 from sinks.store import ClickHouse, Store, StoreRefused, StoreUnavailable, open_store
 from tests.integration.sinks.conftest import Open
-from tests.integration.sinks.stored import ledger, rows
+from tests.integration.sinks.stored import Inserts, ledger, rows
 from tests.unit.sinks.decisions import a_batch
 
 
 @pytest.fixture
 def reader(store: Store, opened: Open) -> ClickHouse:
-    ClickHouseSink(store).insert_ledger(ledger(a_batch(3)))
+    Inserts(store).insert_ledger(ledger(a_batch(3)))
     return opened(read_only=True)
 
 
@@ -112,7 +111,7 @@ def test_time_and_memory_of_a_reader_are_limited(reader: ClickHouse) -> None:
 
 
 def test_the_writer_beside_a_reader_still_writes(store: Store, reader: ClickHouse) -> None:
-    ClickHouseSink(store).insert_ledger(ledger(a_batch(1, first_offset=9)))
+    Inserts(store).insert_ledger(ledger(a_batch(1, first_offset=9)))
 
     assert rows(reader, "SELECT count() AS n FROM decisions") == [{"n": 4}]
 
@@ -149,12 +148,12 @@ def test_a_query_that_fails_while_running_leaves_nothing_to_the_next(
 def test_what_fails_for_the_writer_leaves_nothing_to_its_next_question(
     store: ClickHouse, failing: str
 ) -> None:
-    ClickHouseSink(store).insert_ledger(ledger(a_batch(3)))
+    Inserts(store).insert_ledger(ledger(a_batch(3)))
     with pytest.raises(StoreRefused):
         store.query(failing)
 
     assert rows(store, "SELECT count() AS n FROM decisions") == [{"n": 3}]
-    assert ClickHouseSink(store).insert_ledger(ledger(a_batch(2, first_offset=9))) == 2
+    assert Inserts(store).insert_ledger(ledger(a_batch(2, first_offset=9))) == 2
     assert rows(store, "SELECT count() AS n FROM decisions") == [{"n": 5}]
 
 

@@ -7,20 +7,30 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
-from sinks.clickhouse import ClickHouseSink, until_accepted
 from sinks.migrations import migrate
 from sinks.store import ClickHouse, Store, StoreRefused, StoreUnavailable
 from tests.chdb_server import Fault
 from tests.clickhouse import ChdbServer, Server
 from tests.integration.sinks.conftest import Open, stores_on
-from tests.integration.sinks.stored import VIEWS, an_alarm, everything, ledger, parked, rows
+from tests.integration.sinks.stored import (
+    VIEWS,
+    Heard,
+    Inserts,
+    a_ledger_block,
+    an_alarm,
+    everything,
+    hurried,
+    ledger,
+    parked,
+    rows,
+)
 from tests.integration.sinks.test_readers import FORBIDDEN
 from tests.unit.sinks.decisions import a_batch
 
 LEDGER = "decision_ledger"
-HURRY_S = 0.01
 
 
 def number(store: Store, sql: str) -> int:
@@ -33,7 +43,7 @@ def stored(store: Store, table: str = LEDGER) -> int:
 
 def fill(store: Store) -> None:
     """Insert decisions, with and without features, parked events and alarms."""
-    sink = ClickHouseSink(store)
+    sink = Inserts(store)
     sink.insert_ledger(ledger(a_batch(40, missing=[3]), a_batch(5, first_offset=40, release="b")))
     sink.insert_parked([parked(at) for at in range(50, 60)])
     sink.insert_alarms([an_alarm(), an_alarm("a-2", minute=4)])
@@ -43,20 +53,10 @@ def shown(store: Store) -> tuple[str, list[dict[str, object]]]:
     return everything(store), rows(store, "SELECT * FROM alarms")
 
 
-class Retries:
-    """What `until_accepted` waited for."""
-
-    def __init__(self) -> None:
-        self.causes: list[StoreUnavailable] = []
-        self.waiting = asyncio.Event()
-
-    def __call__(self, away: StoreUnavailable, _pause_s: float) -> None:
-        self.causes.append(away)
-        self.waiting.set()
-
-
-async def accepted(insert: Callable[[], int], retries: Retries, deadline_s: float = 30.0) -> int:
-    return await until_accepted(insert, retries, first_pause_s=HURRY_S, deadline_s=deadline_s)
+async def accepted(
+    store: Store, insert: Callable[[], int], heard: Heard, deadline_s: float = 30.0
+) -> int:
+    return await hurried(store, heard, deadline_s=deadline_s).until_accepted(insert, LEDGER)
 
 
 def test_migrating_a_server_makes_every_view_and_may_be_repeated(served: Open) -> None:
@@ -88,7 +88,7 @@ def test_repeats_to_a_server_are_not_stored_and_other_blocks_change_nothing_read
     fill(served_store)
     assert stored(served_store) == 45
 
-    sink = ClickHouseSink(served_store)
+    sink = Inserts(served_store)
     for start in range(0, 40, 8):
         sink.insert_ledger(ledger(a_batch(8, first_offset=start, missing=[3] if not start else [])))
     sink.insert_parked([parked(55), parked(54)])
@@ -96,7 +96,7 @@ def test_repeats_to_a_server_are_not_stored_and_other_blocks_change_nothing_read
 
 
 def test_a_server_without_the_table_or_its_column_refuses_for_good(served_store: Store) -> None:
-    sink = ClickHouseSink(served_store)
+    sink = Inserts(served_store)
 
     served_store.command(f"ALTER TABLE {LEDGER} DROP COLUMN score")
     with pytest.raises(StoreRefused) as no_column:
@@ -126,7 +126,7 @@ def reader(clickhouse_server: Server) -> Iterator[ClickHouse]:
     with stores_on(clickhouse_server) as open_one:
         store = open_one()
         migrate(store)
-        ClickHouseSink(store).insert_ledger(ledger(a_batch(3)))
+        Inserts(store).insert_ledger(ledger(a_batch(3)))
         yield open_one(read_only=True)
 
 
@@ -184,34 +184,82 @@ def test_a_reader_hears_of_its_time_limit_from_the_server_before_the_driver_hang
 
 
 @pytest.mark.parametrize(
-    ("code", "status"),
-    [(202, 500), (241, 500), (159, 408), (252, 500), (439, 503), (0, 502), (0, 503), (0, 429)],
+    ("code", "status", "cause"),
+    [
+        (0, 502, "away"),
+        (0, 503, "away"),
+        (0, 429, "away"),
+        (210, 500, "away"),
+        (202, 500, "overloaded"),
+        (241, 500, "overloaded"),
+        (159, 408, "overloaded"),
+        (439, 503, "overloaded"),
+        (242, 500, "read_only"),
+        (164, 500, "read_only"),
+        (243, 500, "disk_full"),
+        (201, 500, "quota"),
+        (252, 500, "too_many_parts"),
+        (319, 500, "replicas"),
+        (16, 500, "table"),
+        (60, 404, "table"),
+        (497, 403, "rights"),
+        (516, 403, "rights"),
+    ],
 )
-async def test_an_overloaded_server_is_waited_for(
-    chdb_server: ChdbServer, breakable: ClickHouse, code: int, status: int
+async def test_what_a_server_may_take_later_is_waited_for_and_named(
+    chdb_server: ChdbServer, breakable: ClickHouse, code: int, status: int, cause: str
 ) -> None:
-    retries = Retries()
+    heard = Heard()
     chdb_server.order(Fault(LEDGER, 3, code=code, status=status))
 
-    sink = ClickHouseSink(breakable)
-    assert await accepted(lambda: sink.insert_ledger(ledger(a_batch(20))), retries) == 20
+    refused = await hurried(breakable, heard).insert(a_ledger_block(a_batch(20)))
 
-    assert len(retries.causes) == 3
+    assert refused == {}
+    assert [away.cause for away in heard.causes] == [cause] * 3
     assert stored(breakable) == 20
 
 
-@pytest.mark.parametrize(("code", "status"), [(16, 500), (60, 404), (497, 403), (516, 403)])
-async def test_what_a_server_refuses_is_not_tried_again(
-    chdb_server: ChdbServer, breakable: ClickHouse, code: int, status: int
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (60, "or run `creditstream init`"),
+        (497, "GRANT SELECT, INSERT ON decision_ledger"),
+        (516, "CREDITSTREAM_STORE__PASSWORD"),
+        (16, "its columns are those of sinks/sql"),
+    ],
+)
+async def test_what_an_operator_must_mend_comes_with_the_way_out(
+    chdb_server: ChdbServer, breakable: ClickHouse, code: int, said: str
 ) -> None:
-    retries = Retries()
-    chdb_server.order(Fault(LEDGER, 1, code=code, status=status))
+    heard = Heard()
+    chdb_server.order(Fault(LEDGER, 1, code=code))
 
-    with pytest.raises(StoreRefused) as refused:
-        await accepted(lambda: ClickHouseSink(breakable).insert_ledger(ledger(a_batch(1))), retries)
+    await hurried(breakable, heard).insert(a_ledger_block(a_batch(1)))
 
-    assert refused.value.code == code
-    assert (retries.causes, stored(breakable)) == ([], 0)
+    assert said in str(heard.causes[0])
+    assert f"Code: {code}" in str(heard.causes[0])
+
+
+async def test_a_disk_that_takes_nothing_more_is_waited_for_and_no_row_is_lost(
+    chdb_server: ChdbServer, breakable: ClickHouse
+) -> None:
+    Inserts(breakable).insert_ledger(ledger(a_batch(3)))
+    process = psutil.Process(chdb_server.pid)
+    before = process.rlimit(psutil.RLIMIT_FSIZE)
+
+    class Mending(Heard):
+        def pausing(self, away: StoreUnavailable, pause_s: float) -> None:
+            super().pausing(away, pause_s)
+            if len(self.causes) == 3:
+                process.rlimit(psutil.RLIMIT_FSIZE, before)
+
+    heard = Mending()
+    process.rlimit(psutil.RLIMIT_FSIZE, (0, before[1]))
+    refused = await hurried(breakable, heard).insert(a_ledger_block(a_batch(300, first_offset=3)))
+
+    assert refused == {}
+    assert [away.cause for away in heard.causes] == ["disk_full"] * 3
+    assert stored(breakable, "decisions") == 303
 
 
 def test_an_overloaded_server_cannot_be_opened_now_but_is_not_refused(
@@ -227,55 +275,57 @@ def test_an_overloaded_server_cannot_be_opened_now_but_is_not_refused(
 async def test_a_lost_reply_leaves_each_row_once(
     chdb_server: ChdbServer, breakable: ClickHouse
 ) -> None:
-    sink, retries = ClickHouseSink(breakable), Retries()
+    sink, heard = Inserts(breakable), Heard()
     tables = ("release_features", LEDGER, "parked_events", "drift_alarms")
     chdb_server.order(*(Fault(table, 2, lose_reply=True) for table in tables))
 
-    await accepted(lambda: sink.insert_ledger(ledger(a_batch(20))), retries)
-    await accepted(lambda: sink.insert_parked([parked(at) for at in range(5)]), retries)
-    await accepted(lambda: sink.insert_alarms([an_alarm()]), retries)
+    await accepted(breakable, lambda: sink.insert_ledger(ledger(a_batch(20))), heard)
+    await accepted(breakable, lambda: sink.insert_parked([parked(at) for at in range(5)]), heard)
+    await accepted(breakable, lambda: sink.insert_alarms([an_alarm()]), heard)
 
     assert [stored(breakable, table) for table in tables] == [1, 20, 5, 1]
     assert [stored(breakable, view) for view in ("decisions", "parked", "alarms")] == [20, 5, 1]
 
 
-async def test_an_answer_that_comes_too_late_leaves_each_row_once(
+async def test_an_answer_that_comes_late_is_waited_for_and_told_of(
     chdb_server: ChdbServer, breakable: ClickHouse
 ) -> None:
-    sink, retries = ClickHouseSink(breakable), Retries()
+    sink, heard = Inserts(breakable), Heard()
     chdb_server.order(Fault(LEDGER, 1, delay_s=1.5))
 
-    await accepted(lambda: sink.insert_ledger(ledger(a_batch(20))), retries, deadline_s=0.5)
+    await accepted(
+        breakable, lambda: sink.insert_ledger(ledger(a_batch(20))), heard, deadline_s=0.5
+    )
 
-    assert str(retries.causes[0]) == "no answer within 0.5 s"
-    await asyncio.to_thread(chdb_server.wait_until_idle)  # the late one is applied, too
+    assert {str(away) for away in heard.overdue_for} == {"no answer within 0.5 s"}
+    assert heard.causes == []  # nor is it sent once more
     assert stored(breakable, "decisions") == 20
 
 
 async def test_a_server_killed_in_mid_load_and_restarted_loses_nothing(
     chdb_server: ChdbServer, breakable: ClickHouse
 ) -> None:
-    sink, retries = ClickHouseSink(breakable), Retries()
+    sink, heard = Inserts(breakable), Heard()
     polls, size, warm = 40, 50, asyncio.Event()
 
     async def decisions() -> None:
         for poll in range(polls):
             batches = ledger(a_batch(size, first_offset=poll * size))
-            assert await accepted(partial(sink.insert_ledger, batches), retries) == size
+            assert await accepted(breakable, partial(sink.insert_ledger, batches), heard) == size
             if poll == polls // 8:
                 warm.set()
 
     async def parkeds() -> None:
         for poll in range(polls):
             events = [parked(poll * size + at) for at in range(size)]
-            await accepted(partial(sink.insert_parked, events), retries)
+            await accepted(breakable, partial(sink.insert_parked, events), heard)
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as load:
         load.create_task(decisions())
         load.create_task(parkeds())
         await warm.wait()
         chdb_server.kill()
-        await retries.waiting.wait()
+        await heard.waiting.wait()
         with pytest.raises(StoreUnavailable):
             await asyncio.to_thread(breakable.query, "SELECT 1")
         with pytest.raises(StoreUnavailable):

@@ -6,11 +6,9 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from scoring.decision import FEATURE_SOURCES, NO_TIME, Reason
-from sinks.clickhouse import ClickHouseSink
-from sinks.ledger import decode
 from sinks.migrations import migrate
 from sinks.store import Store
-from tests.integration.sinks.stored import VIEWS, an_alarm, ledger, parked, rows
+from tests.integration.sinks.stored import VIEWS, Inserts, an_alarm, ledger, parked, rows
 from tests.unit.sinks.decisions import MINUTE_US, START_US, a_batch
 from tests.unit.sinks.test_ledger import WITHOUT_AGE
 
@@ -31,7 +29,7 @@ def test_a_decision_reads_as_it_was_decided(store: Store) -> None:
         partition=3,
     )
 
-    assert ClickHouseSink(store).insert_ledger(ledger(batch)) == 2
+    assert Inserts(store).insert_ledger(ledger(batch)) == 2
 
     first, second = rows(store, "SELECT * FROM decisions ORDER BY origin_offset")
     assert first["decision_id"] == UUID(bytes=batch.decision_ids[0])
@@ -61,7 +59,7 @@ def test_an_id_that_two_applications_share_is_told_and_both_are_kept(store: Stor
     once = a_batch(2, event_ids=["same", "other"])
     again = a_batch(1, first_offset=7, event_ids=["same"])
 
-    ClickHouseSink(store).insert_ledger(ledger(once, again, once))
+    Inserts(store).insert_ledger(ledger(once, again, once))
 
     assert len(rows(store, "SELECT * FROM decisions")) == 3
     (shared,) = rows(store, "SELECT * FROM shared_ids")
@@ -77,7 +75,7 @@ def test_the_features_of_a_decision_carry_their_names_by_release(store: Store) -
         a_batch(1, first_offset=9, release="release-b"), feature_names=("AGE", "LIMIT_BAL")
     )
 
-    ClickHouseSink(store).insert_ledger(ledger(one, other))
+    Inserts(store).insert_ledger(ledger(one, other))
 
     found = rows(store, "SELECT * FROM decision_features ORDER BY application_id, feature")
     assert [(row["event_id"], row["release"], row["feature"]) for row in found] == [
@@ -98,7 +96,7 @@ def test_the_mix_of_outcomes_is_counted_by_hour(store: Store) -> None:
         2, first_offset=4, outcomes=[REFER, REFER], decided_at_us=START_US + 61 * MINUTE_US
     )
 
-    ClickHouseSink(store).insert_ledger(ledger(first, later))
+    Inserts(store).insert_ledger(ledger(first, later))
 
     hours = [datetime(2026, 1, 1, hour, tzinfo=UTC) for hour in (0, 1)]
     assert [
@@ -120,7 +118,7 @@ def test_risk_bands_say_what_each_was_decided(store: Store) -> None:
     )
     batch.bands[:] = [0, 0, 2, 0]
 
-    ClickHouseSink(store).insert_ledger(ledger(batch))
+    Inserts(store).insert_ledger(ledger(batch))
 
     found = {row["band"]: row for row in rows(store, "SELECT * FROM risk_bands")}
     assert set(found) == {"low", "high", "none"}
@@ -138,7 +136,7 @@ def test_latency_is_measured_from_the_producers_timestamp_by_minute(store: Store
     batch = a_batch(100, latency_ms=range(1, 101))
     later = a_batch(1, first_offset=100, latency_ms=[5], decided_at_us=START_US + 2 * MINUTE_US)
 
-    ClickHouseSink(store).insert_ledger(ledger(batch, later))
+    Inserts(store).insert_ledger(ledger(batch, later))
 
     first, second = rows(store, "SELECT * FROM latency_by_minute")
     assert first == {
@@ -163,7 +161,7 @@ def test_the_age_of_the_tables_rows_is_shown_by_hour(store: Store) -> None:
     computed = a_batch(3, first_offset=300, ages_s=0)
     computed.feature_sources[:] = FEATURE_SOURCES.index("computed")
 
-    ClickHouseSink(store).insert_ledger(ledger(first, undated, computed))
+    Inserts(store).insert_ledger(ledger(first, undated, computed))
 
     one, other = rows(store, "SELECT * FROM feature_age")
     assert one == {
@@ -197,7 +195,7 @@ def test_decisions_stored_before_there_was_an_age_have_one(store: Store) -> None
     )
 
     migrate(store)
-    ClickHouseSink(store).insert_ledger([decode(WITHOUT_AGE.read_bytes()), *ledger(a_batch(1))])
+    Inserts(store).insert_ledger([WITHOUT_AGE.read_bytes(), *ledger(a_batch(1))])
 
     asked = "SELECT event_id, features_age_s AS age, features_stale AS stale FROM decisions"
     found = {row["event_id"]: (row["age"], row["stale"]) for row in rows(store, asked)}
@@ -211,7 +209,7 @@ def test_decisions_stored_before_there_was_an_age_have_one(store: Store) -> None
 
 
 def test_parked_events_are_shown_once_and_counted_by_cause(store: Store) -> None:
-    sink = ClickHouseSink(store)
+    sink = Inserts(store)
     sink.insert_parked([parked(1), parked(2), parked(3, path="$")])
     sink.insert_parked([parked(2, minute=9)])
 
@@ -225,7 +223,7 @@ def test_parked_events_are_shown_once_and_counted_by_cause(store: Store) -> None
 
 
 def test_an_alarm_raised_again_is_one_alarm(store: Store) -> None:
-    sink = ClickHouseSink(store)
+    sink = Inserts(store)
     sink.insert_alarms([an_alarm(), an_alarm("a-2", minute=4)])
     sink.insert_alarms([an_alarm()])
 
@@ -243,7 +241,7 @@ def test_every_view_is_known_to_this_file_and_reads_an_empty_store(store: Store)
 
 
 def test_migrating_again_changes_nothing_and_brings_back_a_view(store: Store) -> None:
-    ClickHouseSink(store).insert_ledger(ledger(a_batch(3)))
+    Inserts(store).insert_ledger(ledger(a_batch(3)))
     store.command("DROP VIEW parked_by_cause")
 
     migrate(store)
@@ -259,7 +257,7 @@ def test_delivery_is_counted_by_the_hour_and_partition_of_the_application(store:
     first = a_batch(3, decided_at_us=START_US + MINUTE_US)
     later = a_batch(2, first_offset=3, decided_at_us=START_US + hour_us + MINUTE_US)
     other = a_batch(1, first_offset=40, partition=1)
-    sink = ClickHouseSink(store)
+    sink = Inserts(store)
     sink.insert_ledger(ledger(first, later, other))
     sink.insert_ledger(ledger(first))
 

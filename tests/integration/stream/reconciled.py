@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from scoring.pipeline import Pipeline
 from scoring.poll import Poll
-from sinks.clickhouse import ClickHouseSink
-from sinks.ledger import decode
 from sinks.parked import parse
 from sinks.store import ClickHouse
-from stream.delivery import ExactlyOnce
+from stream.connection import connection_of
+from stream.exactly_once import ExactlyOnce
 from stream.publisher import Output, OutRecord, Publisher
 from stream.reading import records_of
 from stream.reconcile.report import Report
@@ -23,6 +22,7 @@ from stream.reconcile.topics import Period
 from stream.scoring_agent import _outputs
 from stream.settings import Settings
 from tests.builders import a_pipeline, an_event
+from tests.integration.sinks.stored import Inserts
 
 Change = Callable[[list[Output]], list[Output]]
 
@@ -65,22 +65,22 @@ class Installed:
 
     async def publish(self, topic: str, records: Iterable[OutRecord], partition: int = 0) -> None:
         """Write to a topic as somebody else might."""
-        servers = self.settings.kafka.bootstrap_servers
-        async with Publisher(servers, client_id="test") as publisher:
+        connection = connection_of(self.settings.kafka)
+        async with Publisher(connection, client_id="test") as publisher:
             await publisher.publish(topic, partition, records)
 
     async def decide(self, *partitions: int, change: Change = lambda outputs: outputs) -> None:
         """Do as a scoring worker: all that waits is one poll of each partition."""
         kafka = self.settings.kafka
         group = f"{kafka.group_prefix}-scoring"
-        waiting = await records_of(kafka.bootstrap_servers, kafka.applications)
+        waiting = await records_of(connection_of(kafka), kafka.applications)
         async with ExactlyOnce(kafka, group) as delivery:
             await delivery.take_over(partitions or (0, 1))
             for number in partitions or (0, 1):
                 lease = delivery.lease(number)
                 assert lease is not None
                 poll = poll_of([one for one in waiting if one.partition == number], kafka)
-                poll = lease.undelivered(poll, None)
+                poll = await lease.take_up(poll, None, str)
                 if not poll:
                     continue
                 now_us = time.time_ns() // 1_000
@@ -90,11 +90,11 @@ class Installed:
     async def insert(self) -> None:
         """Do as a sink: insert all that is on the topics."""
         kafka = self.settings.kafka
-        sink = ClickHouseSink(self.store)
-        ledger = await records_of(kafka.bootstrap_servers, kafka.ledger)
-        parked = await records_of(kafka.bootstrap_servers, kafka.parked)
-        sink.insert_ledger([decode(one.value) for one in ledger])
-        sink.insert_parked([parse(one.key, one.value, one.headers) for one in parked])
+        inserts = Inserts(self.store)
+        ledger = await records_of(connection_of(kafka), kafka.ledger)
+        parked = await records_of(connection_of(kafka), kafka.parked)
+        inserts.insert_ledger([one.value for one in ledger])
+        inserts.insert_parked([parse(one.key, one.value, one.headers) for one in parked])
         offsets: dict[TopicPartition, int] = {}
         for one in (*ledger, *parked):
             offsets[TopicPartition(one.topic, one.partition)] = one.offset + 1
@@ -102,8 +102,7 @@ class Installed:
 
     async def commit(self, group: str, offsets: dict[TopicPartition, int]) -> None:
         """Commit a group's offsets."""
-        servers = self.settings.kafka.bootstrap_servers
-        async with AIOKafkaConsumer(bootstrap_servers=servers, group_id=group) as consumer:
+        async with connection_of(self.settings.kafka).consumer(group_id=group) as consumer:
             consumer.assign(list(offsets))
             await consumer.commit(offsets)
 

@@ -2,23 +2,23 @@
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 
+import msgspec
 import pytest
 from aiokafka.errors import ProducerFenced
 
+from scoring.parking import ParkingHistory
 from scoring.poll import Poll
+from stream.at_least_once import AtLeastOnce, SharedPartition
 from stream.codec import decision_records
-from stream.delivery import (
-    AtLeastOnce,
-    DeliveryImpossible,
-    ExactlyOnce,
-    LogTruncated,
-    OwnedPartition,
-    delivery_of,
-)
+from stream.delivery import DeliveryImpossible, delivery_of
+from stream.exactly_once import ExactlyOnce, LogTruncated, OwnedPartition
 from stream.publisher import Output, OutRecord, PublisherClosed
+from stream.scoring_agent import _outputs
 from stream.settings import KafkaSettings, read_settings
-from stream.topics import create_topics
+from stream.topics import check_topics, create_topics
+from tests.builders import NOW_MS, a_pipeline, an_event
 from tests.committed import committed
 from tests.integration.stream.test_start import kafka_at
 from tests.unit.sinks.decisions import a_batch
@@ -34,6 +34,24 @@ def held(delivery: ExactlyOnce, partition: int = 0) -> OwnedPartition:
     lease = delivery.lease(partition)
     assert lease is not None
     return lease
+
+
+def shared(delivery: AtLeastOnce, partition: int = 0) -> SharedPartition:
+    lease = delivery.lease(partition)
+    assert lease is not None
+    return lease
+
+
+def applications(kafka: KafkaSettings, count: int, bad: Sequence[int] = ()) -> Poll:
+    """Applications from offset 0 on, always the same ones."""
+    trace = ("traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")
+    values = [
+        b"{" if at in bad else msgspec.json.encode(an_event(event_id=f"e-{at}"))
+        for at in range(count)
+    ]
+    stamps = [NOW_MS] * count
+    keys = [b"k"] * count
+    return Poll(kafka.applications, 0, range(count), stamps, keys, values, [[trace]] * count)
 
 
 def output(kafka: KafkaSettings, *values: bytes) -> list[Output]:
@@ -59,6 +77,87 @@ async def test_a_broker_with_transactions_gets_exactly_once_unless_told_otherwis
     assert isinstance(await delivery_of(told, "group"), AtLeastOnce)
 
 
+async def test_at_least_once_a_partitions_history_is_kept_and_read_back_by_the_next_owner(
+    mock_broker: str,
+) -> None:
+    kafka, group, history = kafka_at(mock_broker), uuid.uuid4().hex, ParkingHistory("r", 3)
+    await check_topics(kafka, kafka.topics)  # at the mock, asking makes them
+    async with AtLeastOnce(kafka, group) as delivery:
+        await delivery.take_over([0, 1])
+        await shared(delivery).deliver(a_poll(kafka, 0, 1), output(kafka, b"1"), history)
+        await shared(delivery).deliver(a_poll(kafka, 1, 1), output(kafka, b"2"))
+        assert shared(delivery).parking == history
+
+        await delivery.take_over([0])
+        assert shared(delivery).parking == ParkingHistory()  # nothing on the topics says more
+        assert delivery.lease(1) is None
+
+
+@pytest.mark.real_broker
+async def test_at_least_once_what_an_owner_began_is_finished_as_it_was_decided_then(
+    real_broker: str,
+) -> None:
+    kafka, group = kafka_at(real_broker), uuid.uuid4().hex
+    await create_topics(kafka)
+    pipeline = a_pipeline()
+    poll = applications(kafka, 6, bad=(1,))
+    decided = pipeline.decide(poll, 1_790_000_000_000_000)
+    decisions, ledger, parked = _outputs(kafka, poll, decided, 1_790_000_000_000_000)
+    records = list(decisions.records)
+    async with AtLeastOnce(kafka, group) as killed:
+        await killed.take_over([0])
+        publisher = shared(killed).publisher
+        # Two of five decisions are out, ledger and parked event are; no offset is committed.
+        await publisher.publish_all(0, [ledger, parked, Output(kafka.decisions, records[:2])])
+
+    async with AtLeastOnce(kafka, group) as new:
+        await new.take_over([0])
+        lease = shared(new)
+        again = applications(kafka, 8, bad=(1, 7))
+        left = await lease.take_up(again, None, pipeline.policy.text_of)
+
+        assert left.offsets == [6, 7]
+        found = await committed(kafka, kafka.decisions, 5)
+        assert found == [record.value for record in records]
+        ids, digests = decided.batch.decision_ids, decided.batch.event_digests
+        assert lease.recent.sort_out(ids, digests).repeated == set(range(5))
+
+        # Once it is all there, it is left out in silence.
+        await new.take_over([0])
+        assert (await shared(new).take_up(again, None, str)).offsets == [6, 7]
+        assert len(await committed(kafka, kafka.decisions, 6)) == 5
+
+
+@pytest.mark.real_broker
+async def test_at_least_once_the_ledger_is_out_before_a_decision_is(real_broker: str) -> None:
+    kafka, group = kafka_at(real_broker), uuid.uuid4().hex
+    await create_topics(kafka)
+    oversized = Output(kafka.ledger, [OutRecord(None, b"x" * 2_000_000, [], 1)])
+    async with AtLeastOnce(kafka, group) as delivery:
+        await delivery.take_over([0])
+        with pytest.raises(ExceptionGroup):
+            await shared(delivery).deliver(
+                a_poll(kafka, 0, 1), [*output(kafka, b"unseen"), oversized]
+            )
+
+    assert await committed(kafka, kafka.decisions, 0) == []
+
+
+@pytest.mark.real_broker
+async def test_what_became_of_a_partitions_events_goes_with_its_offset_to_the_next_owner(
+    real_broker: str,
+) -> None:
+    kafka, group, history = kafka_at(real_broker), uuid.uuid4().hex, ParkingHistory("r", 3)
+    await create_topics(kafka)
+    async with ExactlyOnce(kafka, group) as old, ExactlyOnce(kafka, group) as new:
+        await old.take_over([0])
+        await held(old).deliver(a_poll(kafka, 0, 5), output(kafka, b"first"), history)
+        await new.take_over([0, 1])
+
+        assert (held(new).next_offset, held(new).parking) == (5, history)
+        assert (held(new, 1).next_offset, held(new, 1).parking) == (0, ParkingHistory())
+
+
 @pytest.mark.real_broker
 async def test_a_new_owner_goes_on_behind_what_is_committed_and_the_old_one_is_fenced_off(
     real_broker: str,
@@ -67,17 +166,17 @@ async def test_a_new_owner_goes_on_behind_what_is_committed_and_the_old_one_is_f
     await create_topics(kafka)
     async with ExactlyOnce(kafka, group) as old, ExactlyOnce(kafka, group) as new:
         await old.take_over([0, 1])
-        assert held(old).undelivered(a_poll(kafka, 0, 5), 8).offsets == range(5)
+        assert (await held(old).take_up(a_poll(kafka, 0, 5), 8, str)).offsets == range(5)
         await held(old).deliver(a_poll(kafka, 0, 5), output(kafka, b"first"))
-        assert held(old).undelivered(a_poll(kafka, 3, 5), 8).offsets == range(5, 8)
-        assert not held(old).undelivered(a_poll(kafka, 0, 5), 8)
+        assert (await held(old).take_up(a_poll(kafka, 3, 5), 8, str)).offsets == [*range(5, 8)]
+        assert not await held(old).take_up(a_poll(kafka, 0, 5), 8, str)
 
         with pytest.raises(LogTruncated, match=r"/0 ends at 3, but all before 5 was decided"):
-            held(old).undelivered(a_poll(kafka, 0, 3), 3)
+            await held(old).take_up(a_poll(kafka, 0, 3), 3, str)
 
         assert new.lease(0) is None
         await new.take_over([0])
-        assert held(new).undelivered(a_poll(kafka, 0, 8), 8).offsets == range(5, 8)
+        assert (await held(new).take_up(a_poll(kafka, 0, 8), 8, str)).offsets == [*range(5, 8)]
         with pytest.raises(BaseExceptionGroup) as refused:
             await held(old).deliver(a_poll(kafka, 5, 3), output(kafka, b"of the old owner"))
         assert refused.group_contains(ProducerFenced)
@@ -95,7 +194,7 @@ async def test_a_poll_that_outlives_its_lease_is_not_delivered_by_the_next_one(
     async with ExactlyOnce(kafka, group) as delivery:
         await delivery.take_over([0])
         lease = held(delivery)
-        left = lease.undelivered(a_poll(kafka, 0, 5), 5)
+        left = await lease.take_up(a_poll(kafka, 0, 5), 5, str)
 
         await delivery.take_over([0])
         await held(delivery).deliver(a_poll(kafka, 0, 5), output(kafka, b"by the next"))

@@ -8,8 +8,8 @@ from aiokafka import TopicPartition
 from scoring.poll import Poll
 from sinks.migrations import migrate
 from sinks.store import open_store
-from stream.delivery import AtLeastOnce
-from stream.publisher import Output
+from stream.connection import connection_of
+from stream.publisher import Output, Publisher
 from stream.reading import records_of
 from stream.reconcile.run import reconcile
 from stream.reconcile.topics import Period
@@ -21,8 +21,8 @@ from tests.integration.stream.test_start import kafka_at
 
 async def deliver(kafka: KafkaSettings, poll: Poll, outputs: list[Output]) -> None:
     """Write output, and then the offset."""
-    async with AtLeastOnce(kafka) as delivery:
-        await delivery.deliver(poll, outputs)
+    async with Publisher(connection_of(kafka), client_id="test") as publisher:
+        await publisher.publish_all(poll.partition, outputs)
 
 
 async def test_what_a_crash_repeated_is_counted_and_no_fault(
@@ -34,7 +34,7 @@ async def test_what_a_crash_repeated_is_counted_and_no_fault(
     installed = Installed(read_settings().model_copy(update={"kafka": kafka}), store, store)
     try:
         await installed.send(*map(event, range(5)), bad(5))
-        sent = await records_of(kafka.bootstrap_servers, kafka.applications)
+        sent = await records_of(connection_of(kafka), kafka.applications)
         poll = poll_of(sent, kafka)
         for now_us in (1_790_000_000_000_000, 1_790_000_001_000_000):
             decided = installed.pipeline.decide(poll, now_us)

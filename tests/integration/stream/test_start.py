@@ -7,14 +7,14 @@ import uuid
 import pytest
 
 from sinks.store import StoreUnavailable
+from stream.connection import Connection, KafkaUnavailable
 from stream.neighbours import await_neighbour
 from stream.settings import KafkaSettings
 from stream.supervisor import console_script
+from stream.topic_settings import TopicUnfit, check_parking, check_topic_settings
 from stream.topics import (
-    KafkaUnavailable,
     PartitionsDiffer,
     check_outputs,
-    check_parking,
     check_partitions,
     check_topics,
     create_topics,
@@ -59,7 +59,7 @@ def test_a_worker_without_a_broker_says_so_and_which_setting_names_it() -> None:
 def test_a_topic_that_is_not_there_is_named_until_init_makes_it(real_broker: str) -> None:
     kafka = kafka_at(real_broker)
     others = [kafka.applications, kafka.ledger]
-    asyncio.run(ensure_topics(real_broker, {kafka.applications: 1}))
+    asyncio.run(ensure_topics(Connection(real_broker), {kafka.applications: 1}))
     await_neighbour(
         "kafka",
         lambda: asyncio.run(check_topics(kafka, [kafka.applications])),
@@ -84,7 +84,7 @@ def test_a_topic_that_is_not_there_is_named_until_init_makes_it(real_broker: str
 @pytest.mark.real_broker
 def test_a_parked_topic_that_takes_too_little_is_refused_by_its_limit(real_broker: str) -> None:
     kafka = kafka_at(real_broker)
-    asyncio.run(ensure_topics(real_broker, {kafka.parked: 1}))
+    asyncio.run(ensure_topics(Connection(real_broker), {kafka.parked: 1}))
 
     smaller = kafka.model_copy(update={"parked_max_bytes": 1_000_000})
     await_neighbour(
@@ -105,7 +105,7 @@ def test_a_parked_topic_that_takes_too_little_is_refused_by_its_limit(real_broke
 @pytest.mark.real_broker
 def test_topics_of_other_widths_are_named(real_broker: str) -> None:
     kafka = kafka_at(real_broker)
-    asyncio.run(ensure_topics(real_broker, {kafka.applications: 3}))
+    asyncio.run(ensure_topics(Connection(real_broker), {kafka.applications: 3}))
     asyncio.run(create_topics(kafka))
 
     def attempt() -> None:
@@ -116,11 +116,40 @@ def test_topics_of_other_widths_are_named(real_broker: str) -> None:
     with pytest.raises(PartitionsDiffer, match=f"PARTITIONS is 2, but {kafka.applications} has 3"):
         asyncio.run(check_partitions(kafka))
     with pytest.raises(KafkaUnavailable, match=f"has 3 partitions, but {kafka.decisions} has 2"):
-        asyncio.run(check_outputs(kafka))
+        asyncio.run(check_outputs(kafka, "scoring"))
 
 
-def test_the_mock_broker_has_no_limit_to_ask_for(mock_broker: str) -> None:
-    asyncio.run(check_parking(kafka_at(mock_broker)))
+@pytest.mark.real_broker
+def test_a_topic_that_would_lose_records_or_take_none_is_refused(real_broker: str) -> None:
+    kafka = kafka_at(real_broker)
+    connection = Connection(real_broker)
+    asyncio.run(ensure_topics(connection, {kafka.ledger: 1}, {"cleanup.policy": "compact"}))
+    asyncio.run(ensure_topics(connection, {kafka.decisions: 1}, {"min.insync.replicas": "2"}))
+    asyncio.run(create_topics(kafka))
+
+    def check(*topics: str) -> list[str]:
+        return await_neighbour(
+            "kafka",
+            lambda: asyncio.run(check_topic_settings(kafka, topics)),
+            KafkaUnavailable,
+            seconds=20,
+        )
+
+    with pytest.raises(TopicUnfit, match=f"{kafka.ledger} has cleanup.policy=compact"):
+        check(kafka.alarms, kafka.ledger)
+    with pytest.raises(TopicUnfit, match=f"{kafka.decisions} has 1 copies and min.insync.*=2"):
+        check(kafka.decisions)
+    assert check(kafka.parked, "not-there") == [
+        f"topic {kafka.parked} has one copy: a broker that is lost takes its records along"
+    ]
+
+
+def test_the_mock_broker_has_no_settings_to_ask_for(mock_broker: str) -> None:
+    kafka = kafka_at(mock_broker)
+
+    asyncio.run(check_parking(kafka))
+
+    assert asyncio.run(check_topic_settings(kafka, kafka.topics)) == []
 
 
 def test_a_topic_at_the_mock_broker_appears_when_asked_for(mock_broker: str) -> None:

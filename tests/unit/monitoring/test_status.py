@@ -1,3 +1,5 @@
+import asyncio
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -148,3 +150,24 @@ async def test_a_query_that_fails_is_a_problem_document(
         "status": status,
         "detail": detail,
     }
+
+
+async def test_of_a_flood_of_queries_some_run_and_the_rest_is_told_to_come_again() -> None:
+    answer = threading.Event()
+    started = threading.Semaphore(0)
+
+    def slow(sql: str) -> bytes:
+        started.release()
+        answer.wait(30)
+        return sql.encode()
+
+    async with asking(run_sql=slow) as client, asyncio.TaskGroup() as flood:
+        asked = [flood.create_task(client.post("/api/v1/sql", content=b"x")) for _ in range(40)]
+        await asyncio.to_thread(started.acquire)
+        alive = await client.get("/livez")
+        answer.set()
+
+    statuses = [found.result().status_code for found in asked]
+    assert alive.status_code == 200
+    assert set(statuses) == {200, 503}
+    assert statuses.count(200) >= 8

@@ -3,6 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.definition import by_name
+from features.schema import Feature, FeatureSchema
 from features.taiwan_default import DEFINITION
 from scoring.decode import ApplicationDecoder, Decoded, EventLimits
 from tests.builders import ATTRIBUTES, a_poll, an_event
@@ -144,3 +146,12 @@ def test_a_valid_event_with_any_field_replaced_is_decoded_or_rejected(
     decoded = decode(msgspec.json.encode(event))
 
     assert len(decoded.positions) + len(decoded.rejections) == 1
+
+
+@pytest.mark.parametrize(("value", "taken"), [(3.4028234663852886e38, True), (3.5e38, False)])
+def test_a_feature_without_bounds_takes_what_a_float32_holds(value: float, *, taken: bool) -> None:
+    decoder = ApplicationDecoder(by_name(FeatureSchema((Feature("a"),))), EventLimits())
+
+    decoded = decoder.decode(a_poll(an_event(attributes={"a": value}), an_event(attributes={})))
+
+    assert [one.path for one in decoded.rejections] == ([] if taken else ["$.attributes.a"])

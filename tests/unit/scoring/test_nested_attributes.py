@@ -143,3 +143,23 @@ def test_bad_bytes_in_a_field_that_nobody_knows_are_malformed() -> None:
     (rejection,) = decoded(value).rejections
 
     assert rejection.code == "malformed"
+
+
+def test_a_fault_in_rows_that_are_said_once_more_is_shown_without_its_value() -> None:
+    value = event(of(PAYMENT, PAYMENT | {"AMOUNT": -1}))
+    twice = value.replace(b"}]}", b'}],"payments":[]}')
+
+    found = decoded(twice).rejections
+
+    assert [(one.code, one.path, one.value) for one in found] == [
+        ("invalid", "$.attributes.payments[1].AMOUNT", "")
+    ]
+
+
+@pytest.mark.parametrize("closed", [b"]" * 30_000, b""])
+def test_a_field_that_nobody_knows_is_too_deep_to_read(closed: bytes) -> None:
+    value = event(of(PAYMENT))[:-1] + b',"x":' + b"[" * 30_000 + closed + b"}"
+
+    found = decoded(value)
+
+    assert [(one.code, one.path) for one in found.rejections] == [("too_deep", "$")]

@@ -39,6 +39,8 @@ events = st.builds(
     parked_at=st.datetimes(timezones=st.just(UTC), min_value=datetime(1980, 1, 1)),  # noqa: DTZ001
     produced_at_ms=st.integers(0, 2**42),
     release=text,
+    redriven=st.integers(1, 10**9 - 1),
+    redriven_of=st.from_regex(r"[a-z.]{1,20}/[0-9]{1,3}/[0-9]{1,19}", fullmatch=True),
 )
 
 
@@ -147,6 +149,27 @@ def test_an_event_is_parked_whole_up_to_a_size_and_by_head_and_digest_above_it()
     assert (whole.value, whole.headers, whole.cut) == (value, (("h", b"12345"),), "")
     assert (by_head.value, by_head.headers) == (value[:65_536], ())
     assert hashlib.sha256(value).hexdigest() in by_head.cut
+
+
+def test_an_event_that_was_driven_again_is_parked_with_how_often_and_from_where() -> None:
+    driven = [
+        ("creditstream-redriven", b"2"),
+        ("creditstream-redriven-of", b"credit.parked.v1/3/17"),
+    ]
+    poll = Poll("t", 0, [0], [0], [None], [b"{}"], [[("h", b"its own"), *driven]])
+
+    parked = ParkedEvent.of(
+        poll,
+        Rejection(0, "malformed", "$", "x", "no"),
+        stage="decode",
+        parked_at=an_event().parked_at,
+        release="",
+        largest=1_000,
+    )
+
+    assert (parked.redriven, parked.redriven_of) == (2, "credit.parked.v1/3/17")
+    assert parked.headers == (("h", b"its own"),)
+    assert dict(parked.record_headers()).items() >= dict(driven).items()
 
 
 def test_text_that_utf8_cannot_hold_is_parked_all_the_same() -> None:

@@ -155,6 +155,14 @@ def test_the_page_on_operating_has_every_setting_with_its_default_and_meaning() 
             "--as-of",
             "9999-12-31T23:59:59-2359",
         ],
+        ["parked", "show", "seven"],
+        ["parked", "show", "3/17-18"],
+        ["parked", "list", "3/18-17"],
+        ["parked", "list", "--code", "lunch"],
+        ["parked", "list", "--stage", "lunch"],
+        ["parked", "list", "--limit", "-1"],
+        ["parked", "send"],
+        ["parked", "send", "--yes"],
         ["bench", "pipeline", "--events", "10"],
         ["bench", "features", "--rows", "10"],
         ["bench", "features", "--columns", "0"],
@@ -193,7 +201,17 @@ def test_a_mistyped_variable_ends_with_78(monkeypatch: pytest.MonkeyPatch) -> No
     assert "did you mean CREDITSTREAM_STORE__DOOR?" in refusal(creditstream("drift"), 78)
 
 
-@pytest.mark.parametrize("command", ["init", "send rows.csv", "simulate --data . --count 1"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "init",
+        "send rows.csv",
+        "simulate --data . --count 1",
+        "parked list",
+        "parked show 3/17",
+        "parked send 3/17",
+    ],
+)
 def test_a_broker_that_does_not_answer_ends_with_69_and_the_setting_that_names_it(
     command: str, tmp_path: Path
 ) -> None:

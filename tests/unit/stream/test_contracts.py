@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,7 @@ from features.taiwan_default import DEFINITION
 from monitoring.alarm import DETECTORS, Alarm, alarm_id
 from scoring.decision import OUTCOMES, Reason
 from scoring.decode import CODES, ApplicationDecoder, EventLimits
-from sinks.parked import PREFIX, ParkedDamaged, ParkedEvent, parse
+from sinks.parked import PREFIX, ParkedDamaged, ParkedEvent, SinkCode, parse
 from stream.app import ROLES
 from stream.codec import decision_records
 from stream.contracts import contract_files, schemas, tables, with_tables, write_contracts
@@ -348,7 +348,10 @@ def test_decisions_of_a_pipeline_validate_whatever_their_features_came_from() ->
         VALID["decisions"].validate(decision)
 
 
-@given(st.builds(replace, parked_events, code=st.sampled_from(CODES), cut=st.just("") | text))
+parked_codes = st.sampled_from([*CODES, *get_args(SinkCode)])
+
+
+@given(st.builds(replace, parked_events, code=parked_codes, cut=st.just("") | text))
 def test_the_headers_of_every_parked_event_validate(event: ParkedEvent) -> None:
     ours = decoded_headers(event.record_headers(), PREFIX)
 

@@ -83,6 +83,48 @@ async def test_no_more_is_taken_than_may_wait() -> None:
     assert taken <= 5
 
 
+def of_bytes(offset: int, size: int) -> PollInFlight:
+    poll = Poll("t", 0, [offset], [0], [b"k"], [b"v" * (size - 1)], [[]])
+    return PollInFlight(poll, on_finish=lambda _: None)
+
+
+async def test_neither_what_waits_nor_what_is_handled_together_has_more_bytes() -> None:
+    taken = 0
+    moved = asyncio.Event()
+    blocks: list[list[int]] = []
+
+    async def sizes() -> AsyncIterator[PollInFlight]:
+        nonlocal taken
+        for offset, size in enumerate((60, 60, 30, 250, 10, 10)):
+            taken += 1
+            yield of_bytes(offset, size)
+
+    async def handle(polls: Sequence[PollInFlight]) -> None:
+        blocks.append([poll.poll.size() for poll in polls])
+        await moved.wait()
+
+    lanes = asyncio.create_task(
+        in_lanes(sizes(), lane, handle, waiting=32, together=32, most_bytes=100)
+    )
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert blocks == [[60]]
+    assert taken == 4  # 60 and 30 wait, and 250 has no room
+
+    moved.set()
+    async with asyncio.timeout(5):
+        await lanes
+    assert blocks == [[60], [60, 30], [250], [10, 10]]
+
+
+def test_the_size_of_a_poll_is_of_keys_values_and_headers() -> None:
+    poll = Poll(
+        "t", 0, [1, 2], [0, 0], [b"key", None], [None, b"value"], [[("a", None)], [("b", b"c")]]
+    )
+
+    assert poll.size() == 3 + 5 + 1 + 2
+
+
 async def test_an_error_in_one_lane_ends_all_and_goes_up() -> None:
     never = asyncio.Event()
 

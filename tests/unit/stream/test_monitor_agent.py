@@ -34,6 +34,17 @@ def test_a_message_of_the_version_before_is_watched() -> None:
     assert (state.monitor.release, state.monitor.next_offsets) == ("release-a", {0: 1})
 
 
+def test_a_record_that_is_no_ledger_message_is_left_out_and_counted() -> None:
+    state = _State(None)
+    values = [b"junk", encode(a_message("release-a", 0))[0], None, b""]
+    poll = Poll("ledger", 0, range(4), [0] * 4, [None] * 4, values, [[]] * 4)
+
+    _watch_poll(state, poll, new_monitor)
+
+    assert state.monitor is not None
+    assert (state.unread, state.monitor.next_offsets) == (2, {0: 2})
+
+
 def watch(state: _State, partition: int, offset: int, batch: DecisionBatch) -> None:
     value = encode(batch)[0]
     poll = Poll("ledger", partition, [offset], [0], [None], [value], [[]])

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from stream.commands.boundary import settings_of
 from stream.settings import SettingsInvalid, environment_of, read_settings
 
 
@@ -91,6 +92,69 @@ def test_a_setting_that_cannot_work_is_refused_and_no_secret_shown(
         read_settings({name: value})
 
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("assigned", "said"),
+    [
+        ({"kafka.security_protocol": "SASL_SSL"}, "SASL_SSL needs CREDITSTREAM_KAFKA__SASL_USERN"),
+        (
+            {"kafka.security_protocol": "SASL_SSL", "kafka.sasl_username": "u"},
+            r"SASL_SSL needs CREDITSTREAM_KAFKA__SASL_PASSWORD \(or …_FILE\)",
+        ),
+        ({"kafka.sasl_username": "u"}, "SASL_USERNAME is set, and not used with PLAINTEXT"),
+        ({"kafka.sasl_password_file": "f"}, "PASSWORD_FILE is set, and not used with PLAINTEXT"),
+        ({"kafka.ssl_cafile": "f"}, "SSL_CAFILE is set, and not used with PLAINTEXT"),
+        (
+            {"kafka.security_protocol": "SSL", "kafka.sasl_password": "hunter2"},
+            "SASL_PASSWORD is set, and not used with SSL",
+        ),
+        (
+            {"kafka.security_protocol": "SSL", "kafka.ssl_keyfile": "f"},
+            "SSL_KEYFILE is set, and not used without …SSL_CERTFILE",
+        ),
+        (
+            {"store.password": "hunter2", "store.password_file": "f"},
+            "STORE__PASSWORD and CREDITSTREAM_STORE__PASSWORD_FILE are both set",
+        ),
+        ({"store.ssl_cafile": "f"}, "STORE__SSL_CAFILE is set, and not used with http:"),
+        ({"store.url": "https://h:1", "store.ssl_keyfile": "f"}, "not used without …SSL_CERTFILE"),
+        ({"kafka.security_protocol": "TLS"}, "Input should be 'PLAINTEXT', 'SSL'"),
+        ({"kafka.sasl_mechanism": "GSSAPI"}, "Input should be 'PLAIN', 'SCRAM-SHA-256'"),
+    ],
+)
+def test_security_that_would_lack_something_or_not_be_used_is_refused(
+    assigned: dict[str, str], said: str
+) -> None:
+    with pytest.raises(SettingsInvalid, match=said) as error:
+        read_settings(assigned)
+
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_secret_is_not_taken_from_a_command_line() -> None:
+    for secret in ("kafka.sasl_password", "kafka.ssl_key_password", "store.password"):
+        with pytest.raises(SettingsInvalid, match=f"{secret} is a secret.*{secret}_file") as error:
+            settings_of([f"{secret}=hunter2"])
+        assert "hunter2" not in str(error.value)
+
+
+def test_a_child_process_reads_a_secret_from_the_same_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = read_settings(
+        {
+            "kafka.security_protocol": "SASL_SSL",
+            "kafka.sasl_username": "u",
+            "kafka.sasl_password_file": "/run/secrets/password",
+        }
+    )
+    environment = environment_of(settings)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert read_settings() == settings
+    assert "CREDITSTREAM_KAFKA__SASL_PASSWORD" not in environment
 
 
 def test_a_file_of_settings_that_is_no_text_is_refused_by_its_name(

@@ -1,5 +1,9 @@
+import resource
+import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -11,10 +15,15 @@ from features.taiwan_default import DEFINITION
 from models.policies import policy_text
 from models.release import FORMAT, Manifest, ReleaseRefused, write_release
 from monitoring.metrics import PREFIX, Metrics
+from scoring.pipeline import Pipeline
+from stream import swap
 from stream.composition import release_folder, table_file
 from stream.settings import Settings, SwapSettings
 from stream.swap import CurrentPipeline
-from tests.builders import a_model_text, a_release, raw_columns
+from tests.builders import NOW_MS, a_model_text, a_poll, a_release, an_event, raw_columns
+from tests.fuzz import damage, releases, tables
+
+INTO_NOTHING = [how for how in damage.PLACE if how is not damage.outside]
 
 
 def promote(current: Path, release: Path) -> None:
@@ -277,6 +286,119 @@ def test_a_worker_without_anything_to_begin_with_does_not_start(
         CurrentPipeline(gone, Metrics.create())
 
 
+def test_what_stands_in_a_tables_place_is_refused_at_once_and_the_old_one_goes_on(
+    settings: Settings, metrics: Metrics
+) -> None:
+    current = CurrentPipeline(settings, metrics)
+    before = current().table.digest
+
+    for how in INTO_NOTHING:
+        settings.features.unlink(missing_ok=True)
+        write_table(settings.features, 6)
+        how(Random(1), settings.features)
+        current.look()
+
+        assert current().table.digest == before, how
+        assert current.refused, how
+        assert current.refused.isprintable()
+        if settings.features.is_dir():
+            settings.features.rmdir()
+
+
+def test_what_stands_in_the_place_of_a_releases_file_is_refused_at_once(
+    settings: Settings, metrics: Metrics
+) -> None:
+    current = CurrentPipeline(settings, metrics)
+    first = current().release
+    folder = settings.release.parent / "hostile"
+
+    for file in ("model.txt", "manifest.json"):
+        for number, how in enumerate(INTO_NOTHING):
+            hostile = a_release(folder / f"{file}-{number}", 0.2)
+            how(Random(1), hostile / file)
+            promote(settings.release, hostile)
+            current.look()
+
+            assert current().release == first, how
+            assert file in current.refused, how
+            assert current.refused.isprintable()
+
+
+def test_a_hostile_release_is_checked_beside_the_polls_and_refused(
+    settings: Settings, metrics: Metrics
+) -> None:
+    current = CurrentPipeline(settings, metrics)
+    first = current().release
+    sound = a_release(settings.release.parent / "releases", 0.2)
+    # TOML whose reading takes a second: a key of very many parts.
+    policy = b".".join([b"a"] * 4_000) + b" = 1\n" + (sound / "policy.toml").read_bytes()
+    (sound / "policy.toml").write_bytes(policy)
+    promote(settings.release, releases._signed(sound))
+    events = [an_event(event_id=f"e-{number}") for number in range(20)]
+    took: list[float] = []
+
+    looking = threading.Thread(target=current.look)
+    looking.start()
+    while looking.is_alive():
+        began = time.monotonic()
+        decided = current().decide(a_poll(*events), NOW_MS * 1000)
+        took.append(time.monotonic() - began)
+        assert len(decided.batch) == 20
+        assert decided.batch.release == first
+    looking.join()
+
+    assert "policy.toml" in current.refused
+    assert current().release == first
+    assert len(took) > 20
+    assert float(np.median(took)) < 0.2
+    assert max(took) < 1.0
+
+
+def test_a_hostile_table_is_checked_beside_the_polls_and_refused(
+    settings: Settings, metrics: Metrics
+) -> None:
+    current = CurrentPipeline(settings, metrics)
+    before = current().table.digest
+    write_table(settings.features, 6)
+    settings.features.write_bytes(tables._page_bomb(Random(1), settings.features.read_bytes()))
+    assert tables.seal(settings.features)
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    took: list[float] = []
+
+    looking = threading.Thread(target=current.look)
+    looking.start()
+    while looking.is_alive():
+        began = time.monotonic()
+        current().decide(a_poll(an_event()), NOW_MS * 1000)
+        took.append(time.monotonic() - began)
+    looking.join()
+
+    assert current().table.digest == before
+    assert "features.parquet" in current.refused
+    assert len(took) > 20
+    assert max(took) < 1.0
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held) >> 10 < 200
+
+
+def test_whatever_a_check_raises_the_old_one_goes_on(
+    settings: Settings, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current = CurrentPipeline(settings, metrics)
+    first = current().release
+
+    def fails(_: Settings) -> Pipeline:
+        msg = "out of\nmemory"
+        raise MemoryError(msg)
+
+    monkeypatch.setattr(swap, "build_pipeline", fails)
+    write_table(settings.features, 6)
+    current.look()
+
+    assert current().release == first
+    assert current.refused == r"MemoryError: out of\nmemory"
+    assert counted(metrics) == (0, 1, 1)
+
+
 def test_a_release_is_found_by_its_name_through_a_link_to_it_or_to_another(tmp_path: Path) -> None:
     first = a_release(tmp_path / "releases")
     second = a_release(tmp_path / "releases", refer=0.2)
@@ -285,3 +407,9 @@ def test_a_release_is_found_by_its_name_through_a_link_to_it_or_to_another(tmp_p
     for path in (first, second, tmp_path / "current", tmp_path / "releases"):
         assert release_folder(path, first.name).resolve() == first
         assert release_folder(path, second.name).resolve() == second
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/etc", "", ".", "0123456789ABCDEF", "a\nb"])
+def test_a_release_is_named_by_its_id_and_by_no_path(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ReleaseRefused, match="is no release's name"):
+        release_folder(tmp_path, name)

@@ -1,9 +1,11 @@
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import IllegalStateError
+from faust.transport.consumer import ThreadDelegateConsumer
 from faust.types import TP
 
 from scoring.poll import Poll
@@ -182,3 +184,65 @@ async def test_after_a_crash_nothing_is_waited_for() -> None:
     await asyncio.wait_for(consumer.wait_empty(), 1.0)
 
     assert consumer.committed
+
+
+class Uncommitted(PollConsumer):
+    """The consumer of two partitions, of which the group has committed an offset of one alone."""
+
+    def __init__(self, *, given_away: bool = False) -> None:
+        self.at_beginning: list[TP] = []
+        self.given_away = given_away
+        self._thread: Any = self
+
+    async def seek_to_beginning(self, *partitions: TP) -> None:
+        if self.given_away:
+            raise IllegalStateError
+        self.at_beginning += partitions
+
+
+@pytest.mark.parametrize("given_away", [False, True])
+async def test_a_partition_without_a_committed_offset_is_sought_to_its_beginning(
+    given_away: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed = {PARTITION: 7, TP("applications", 1): None}
+
+    async def as_faust_does(_: object) -> dict[TP, int | None]:
+        return committed
+
+    monkeypatch.setattr(ThreadDelegateConsumer, "seek_to_committed", as_faust_does)
+    consumer = Uncommitted(given_away=given_away)
+
+    assert await consumer.seek_to_committed() == committed
+    assert consumer.at_beginning == ([] if given_away else [TP("applications", 1)])
+
+
+class Refused(PollConsumer):
+    """The consumer where the group refuses commits, until it is told to take them."""
+
+    def __init__(self) -> None:
+        self._committed_offset = defaultdict(lambda: None)
+        self.log: Any = SimpleNamespace(dev=lambda *_: None, info=lambda *_: None)
+        self.in_transaction = False
+        nothing = SimpleNamespace(on_tp_commit=lambda _: None, on_commit=lambda _: None)
+        producer = SimpleNamespace(flush=self._done)
+        self.app: Any = SimpleNamespace(producer=producer, monitor=nothing, tables=nothing)
+        self.takes = False
+
+    def assignment(self) -> set[TP]:
+        return {PARTITION}
+
+    async def _commit(self, _offsets: Any) -> bool:
+        return self.takes
+
+    async def _done(self) -> None: ...
+
+
+async def test_an_offset_that_the_group_refused_is_committed_again() -> None:
+    consumer = Refused()
+
+    assert not await consumer._commit_offsets({PARTITION: 7})
+    assert consumer._should_commit(PARTITION, 7)
+
+    consumer.takes = True
+    assert await consumer._commit_offsets({PARTITION: 7})
+    assert not consumer._should_commit(PARTITION, 7)

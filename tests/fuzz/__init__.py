@@ -1,0 +1,1 @@
+"""Fuzzers: events through the pipeline, releases and feature tables through their doors."""
