@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
+from tempfile import TemporaryFile
 
 import msgspec
 from aiokafka import TopicPartition
@@ -39,6 +41,7 @@ from stream.worker import store_of
 
 _POLL = 2_000
 _INSERTED_TOGETHER = 10
+_LOOK_SECONDS = 0.05
 
 
 class Reconciled(msgspec.Struct, frozen=True):
@@ -168,15 +171,19 @@ async def _commit(settings: Settings) -> None:
 
 def _measure(settings: Settings, applications: int, options: Sequence[str]) -> Reconciled:
     command = [console_script(), "reconcile", "--json", *options]
-    started = time.perf_counter()
-    with subprocess.Popen(  # noqa: S603 - our own command
-        command, env=os.environ | environment_of(settings), stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        written = process.stdout.read()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - started
+    used, started, peak_kib = getrusage(RUSAGE_CHILDREN), time.perf_counter(), 0
+    with TemporaryFile() as out:
+        with subprocess.Popen(  # noqa: S603 - our own command
+            command, env=os.environ | environment_of(settings), stdout=out
+        ) as process:
+            # Not the most that the kernel tells of a child: this process's own is in that.
+            while process.poll() is None:
+                peak_kib = max(peak_kib, _most_kib(process.pid))
+                time.sleep(_LOOK_SECONDS)
+        seconds = time.perf_counter() - started
+        out.seek(0)
+        written = out.read()
+    after = getrusage(RUSAGE_CHILDREN)
     consumed = sum(
         hour["counts"]["consumed"] for hour in json.loads(written or "{}").get("hours", ())
     )
@@ -185,9 +192,18 @@ def _measure(settings: Settings, applications: int, options: Sequence[str]) -> R
     return Reconciled(
         round(seconds, 2),
         round(applications / seconds, 1),
-        round(used.ru_utime + used.ru_stime, 2),
-        used.ru_maxrss * 1_024,
+        round(after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime, 2),
+        peak_kib * 1_024,
     )
+
+
+def _most_kib(pid: int) -> int:
+    """Give the most memory that a process has had resident; 0 where it has just ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(n.split()[1]) for n in status.splitlines() if n.startswith("VmHWM")), 0)
 
 
 def print_bench(result: ReconcileBench, *, as_json: bool) -> None:

@@ -92,7 +92,7 @@ def print_report(report: Report, console: Console) -> None:
     if total.unjudged:
         lines.append(f"{total.unjudged:,} applications are not judged: see above")
     if total.again:
-        lines.append(f"{total.again:,} decisions stand on their topic again, after a crash")
+        lines.append(f"{total.again:,} decisions stand on their topic again: at least once")
     lines += _differences(report)
     if report.good:
         told = f"all {total.consumed:,} applications are accounted for"

@@ -2,7 +2,7 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -270,16 +270,20 @@ class Topics:
 
 def origins_of(kafka: KafkaSettings, record: Any) -> list[int]:
     """Give where the applications stood that a record of an output topic answers, if any."""
+    places: Iterable[tuple[str, int]] = ()
     with suppress(LedgerDamaged, ParkedDamaged, *_UNREADABLE):
         if record.topic == kafka.ledger:
-            found: list[int] = (
-                decode_ledger(record.value or b"").rows.column("origin_offset").to_pylist()
-            )
-            return found
-        if record.topic == kafka.parked:
-            return [parse(record.key, record.value, record.headers).offset]
-        return [msgspec.json.decode(record.value or b"", type=_Made).origin.offset]
-    return []
+            rows = decode_ledger(record.value or b"").rows
+            columns = (rows.column(f"origin_{name}").to_pylist() for name in ("topic", "offset"))
+            places = zip(*columns, strict=True)
+        elif record.topic == kafka.parked:
+            event = parse(record.key, record.value, record.headers)
+            # What a sink parked was decided, or never was an application.
+            places = [(event.topic, event.offset)] if event.stage != "sink" else []
+        else:
+            origin = msgspec.json.decode(record.value or b"", type=_Made).origin
+            places = [(origin.topic, origin.offset)]
+    return [offset for topic, offset in places if topic == kafka.applications]
 
 
 class DecisionColumns(NamedTuple):
