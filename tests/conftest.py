@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import NoReturn
 
+# Its plugin imports it at the end of a run that did not, from so deep that Python 3.11 fails on it.
+import hypothesis  # noqa: F401
 import pytest
 
 from stream.brokers import ApacheKafka, BrokerUnavailable, MockBroker

@@ -177,9 +177,10 @@ def test_all_of_a_cause_are_driven_again_after_a_fix_and_once_more_does_no_harm(
     there.send(0, event("a"), b"{")
     there.send(1, event("b"), event("c"))
     there.work(NARROW)
-    assert [(one["code"], one["redriven"]) for one in there.listed()] == [
-        ("too_large", 0),
+    # Either partition may have been decided first.
+    assert sorted((one["code"], one["redriven"]) for one in there.listed()) == [
         ("malformed", 0),
+        ("too_large", 0),
         ("too_large", 0),
         ("too_large", 0),
     ]
