@@ -93,11 +93,10 @@ def _kafka(settings: Settings, roles: Sequence[Role]) -> str:
 
 async def _examine_kafka(settings: Settings, roles: Sequence[Role]) -> str:
     kafka, connection = settings.kafka, connection_of(settings.kafka)
-    exactly_once = settings.delivery != "at_least_once"
     missing = []
     for role in roles:
         try:
-            await check_rights(connection, rights_of(kafka, role, exactly_once=exactly_once))
+            await check_rights(connection, rights_of(settings, role))
         except RightsMissing as lacking:
             missing.append(f"{role}: {lacking}")
     if missing:

@@ -16,7 +16,7 @@ from aiokafka.errors import (
 from stream.app import Role
 from stream.connection import Connection, KafkaUnavailable, connection_of
 from stream.rights import Right, RightsMissing
-from stream.settings import KafkaSettings
+from stream.settings import KafkaSettings, Settings
 
 _ASK_SECONDS = 5.0
 _CREATE_SECONDS = 30.0
@@ -48,16 +48,24 @@ def outputs_of(kafka: KafkaSettings, role: Role) -> list[str]:
     return topics[role]
 
 
-def rights_of(kafka: KafkaSettings, role: Role, *, exactly_once: bool) -> list[Right]:
-    """Give the rights that a role needs at a broker with ACLs."""
+def rights_of(settings: Settings, role: Role) -> list[Right]:
+    """Give the rights that a role needs at a broker with ACLs that keeps transactions."""
+    kafka = settings.kafka
+    exactly_once = settings.delivery != "at_least_once"
     group = f"{kafka.group_prefix}-{role}"
     rights = [Right("Read", "topic", topic) for topic in inputs_of(kafka, role)]
     rights += [Right("Write", "topic", topic) for topic in outputs_of(kafka, role)]
     rights.append(Right("Read", "group", group))
     if role == "scoring" and exactly_once:
         rights.append(Right("Write", "transactional id", f"{group}-{kafka.applications}-"))
-        if kafka.resend_window:  # a new owner reads back what was decided last
-            rights.append(Right("Read", "topic", kafka.decisions))
+    if role == "scoring":
+        # A new owner reads back what was decided last and, at least once, what was begun.
+        read = [kafka.decisions] if exactly_once else outputs_of(kafka, role)
+        rights += [Right("Read", "topic", topic) for topic in read]
+    if role == "sink" and settings.reconcile_minutes:
+        # It holds the ledger against the applications and their decisions.
+        rights += [Right("Read", "topic", topic) for topic in (kafka.applications, kafka.decisions)]
+        rights.append(Right("Describe", "group", f"{kafka.group_prefix}-scoring"))
     return rights
 
 

@@ -143,8 +143,7 @@ async def _check_kafka(settings: Settings, role: Role) -> None:
 
 
 async def _check_rights(settings: Settings, role: Role) -> None:
-    kafka, exactly_once = settings.kafka, settings.delivery != "at_least_once"
-    await check_rights(connection_of(kafka), rights_of(kafka, role, exactly_once=exactly_once))
+    await check_rights(connection_of(settings.kafka), rights_of(settings, role))
 
 
 def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Facts) -> None:

@@ -67,7 +67,7 @@ def of_user(settings: Settings, user: str) -> Settings:
 def grants() -> list[str]:
     """Give the commands of docs/operating.md."""
     found = re.findall(r"^    (kafka-acls\.sh .*)$", OPERATING.read_text("utf-8"), re.MULTILINE)
-    assert len(found) == 11
+    assert len(found) == 14
     return found
 
 

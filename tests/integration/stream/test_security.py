@@ -4,6 +4,7 @@ import os
 import subprocess
 import uuid
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pydantic import SecretStr
@@ -153,13 +154,21 @@ async def test_a_listener_that_speaks_otherwise_is_named_with_the_setting(
             )
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    ("role", "delivery"),
+    [
+        ("scoring", "exactly_once"),
+        ("scoring", "at_least_once"),
+        ("sink", "exactly_once"),
+        ("monitor", "exactly_once"),
+    ],
+)
 async def test_a_right_that_is_missing_is_named_and_no_other(
-    secured: SecuredKafka, role: Role
+    secured: SecuredKafka, role: Role, delivery: Literal["exactly_once", "at_least_once"]
 ) -> None:
     kafka = settings(secured, "SCRAM", role)
     await create_topics(plainly(secured, kafka))
-    needed = rights_of(kafka, role, exactly_once=True)
+    needed = rights_of(Settings(kafka=kafka, delivery=delivery), role)
     connection = connection_of(kafka)
 
     with pytest.raises(RightsMissing) as lacking:
@@ -243,4 +252,4 @@ async def test_a_broker_without_acls_allows_everything(mock_broker: str, real_br
     for servers in (mock_broker, real_broker):
         kafka = KafkaSettings(bootstrap_servers=servers, group_prefix=uuid.uuid4().hex)
         for role in ROLES:
-            await check_rights(connection_of(kafka), rights_of(kafka, role, exactly_once=True))
+            await check_rights(connection_of(kafka), rights_of(Settings(kafka=kafka), role))
