@@ -22,7 +22,7 @@ from stream.pinned import replace
 
 _ASK_SECONDS = 5.0
 # AclOperation's codes; a broker answers with a bit for each that is allowed.
-_BITS = {"Read": 1 << 3, "Write": 1 << 4}
+_BITS = {"Read": 1 << 3, "Write": 1 << 4, "Describe": 1 << 8}
 _NOT_TOLD = -(2**31)
 _TRANSACTION = 1  # coordinators: 0 is a group's
 # No producer has these: the broker looks at the rights, finds none, and does nothing.
