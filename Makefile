@@ -24,8 +24,8 @@ bench: ready ## Measure one worker on one core, end to end and stage by stage
 	$(RUN) creditstream bench pipeline
 
 .PHONY: test
-test: ready ## All tests; those that need a real broker take one from Docker or Java
-	$(RUN) pytest
+test: ready ## All tests but `faults`; those that need a real broker take one from Docker or Java
+	$(RUN) pytest --ignore=tests/faults
 
 # Inputs, and damaged releases and tables, of a run of the fuzzers; SEED repeats it.
 COUNT ?= 100000

@@ -22,6 +22,10 @@ Agent = Callable[[Polls], Awaitable[None]]
 
 POLLS_IN_QUEUE = 4
 
+# A group's leader that reached no broker for a moment may assign nothing; this is when it looks
+# again, and when partitions that were added are taken up. The default is five minutes.
+_METADATA_MS = 5_000
+
 # Of one partition, compressed. The sink reads three topics, after an outage all of them full.
 _FETCH_BYTES: dict[Role, int] = {"scoring": 4 << 20, "sink": 1 << 20, "monitor": 1 << 20}
 
@@ -53,6 +57,7 @@ def new_app(settings: Settings, role: Role) -> faust.App:
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=_FETCH_BYTES[role],
+        consumer_metadata_max_age_ms=_METADATA_MS,
         broker_commit_interval=kafka.commit_interval,
         broker_max_poll_records=kafka.max_poll_records,
         broker_session_timeout=kafka.session_timeout,
