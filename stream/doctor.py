@@ -14,7 +14,7 @@ from models.release import Release, ReleaseRefused, load_release
 from sinks.store import StoreRefused, StoreUnavailable
 from stream.app import ROLES, Role
 from stream.composition import release_folder, table_file
-from stream.connection import connection_of
+from stream.connection import KafkaUnavailable, connection_of
 from stream.reading import ask, status_of
 from stream.rights import RightsMissing, check_rights
 from stream.settings import Settings
@@ -93,6 +93,12 @@ def _kafka(settings: Settings, roles: Sequence[Role]) -> str:
 
 async def _examine_kafka(settings: Settings, roles: Sequence[Role]) -> str:
     kafka, connection = settings.kafka, connection_of(settings.kafka)
+    topics = {topic for role in roles for topic in inputs_of(kafka, role) + outputs_of(kafka, role)}
+    absent: KafkaUnavailable | None = None
+    try:
+        await check_topics(kafka, sorted(topics))
+    except KafkaUnavailable as unavailable:
+        absent = unavailable  # a lack of rights may be why, and is told first
     missing = []
     for role in roles:
         try:
@@ -101,8 +107,8 @@ async def _examine_kafka(settings: Settings, roles: Sequence[Role]) -> str:
             missing.append(f"{role}: {lacking}")
     if missing:
         raise Missing("; ".join(missing))
-    topics = {topic for role in roles for topic in inputs_of(kafka, role) + outputs_of(kafka, role)}
-    await check_topics(kafka, sorted(topics))
+    if absent is not None:
+        raise absent
     if "scoring" in roles:
         await check_parking(kafka)
     await check_partitions(kafka)
