@@ -14,12 +14,12 @@ from models.release import Release, ReleaseRefused, load_release
 from sinks.store import StoreRefused, StoreUnavailable
 from stream.app import ROLES, Role
 from stream.composition import release_folder, table_file
-from stream.connection import KafkaUnavailable, connection_of
+from stream.connection import connection_of
 from stream.reading import ask, status_of
 from stream.rights import RightsMissing, check_rights
 from stream.settings import Settings
 from stream.topic_settings import check_parking, check_topic_settings
-from stream.topics import check_partitions, check_topics, inputs_of, outputs_of, rights_of
+from stream.topics import check_partitions, describe_topics, inputs_of, outputs_of, rights_of
 
 _INIT = "run `creditstream init`"
 _STORE = "SELECT version() AS version, (SELECT count() FROM schema_migrations) AS migrations"
@@ -94,11 +94,8 @@ def _kafka(settings: Settings, roles: Sequence[Role]) -> str:
 async def _examine_kafka(settings: Settings, roles: Sequence[Role]) -> str:
     kafka, connection = settings.kafka, connection_of(settings.kafka)
     topics = {topic for role in roles for topic in inputs_of(kafka, role) + outputs_of(kafka, role)}
-    absent: KafkaUnavailable | None = None
-    try:
-        await check_topics(kafka, sorted(topics))
-    except KafkaUnavailable as unavailable:
-        absent = unavailable  # a lack of rights may be why, and is told first
+    # All that there are: a broker may make a topic of being asked for it.
+    there = {topic["topic"] for topic in await describe_topics(connection)}
     missing = []
     for role in roles:
         try:
@@ -107,8 +104,9 @@ async def _examine_kafka(settings: Settings, roles: Sequence[Role]) -> str:
             missing.append(f"{role}: {lacking}")
     if missing:
         raise Missing("; ".join(missing))
-    if absent is not None:
-        raise absent
+    if absent := sorted(topics - there):
+        msg = f"not at {connection.servers}: {', '.join(absent)}; {_INIT}"
+        raise Missing(msg)
     if "scoring" in roles:
         await check_parking(kafka)
     await check_partitions(kafka)
