@@ -21,6 +21,8 @@ from tests.faults.points import (
 pytestmark = [pytest.mark.real_broker, pytest.mark.timeout(3_600)]
 
 _PATIENCE_S = 40.0
+_FULL_LOAD = 4_000
+"""Applications a second: more than the workers of a machine of two processors decide."""
 
 
 def await_passed(points: Points, point: Point) -> None:
@@ -131,7 +133,7 @@ def test_told_to_stop_at_full_load(
     times = 5 if long else 1
     longest = 0.0
     for _ in range(times):
-        installation.load.rate, before = 0, installation.load.rate
+        installation.load.rate, before = _FULL_LOAD, installation.load.rate
         time.sleep(2.0)
         names = installation.scoring
         began = time.monotonic()
@@ -154,7 +156,7 @@ def test_told_to_stop_twice_at_full_load(
     times = 5 if long else 1
     longest = 0.0
     for _ in range(times):
-        installation.load.rate, before = 0, installation.load.rate
+        installation.load.rate, before = _FULL_LOAD, installation.load.rate
         time.sleep(2.0)
         pids = [
             installation.processes.signal(name, signal.SIGTERM) for name in installation.scoring
