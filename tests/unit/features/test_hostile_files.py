@@ -116,7 +116,6 @@ def test_a_page_that_inflates_ends_a_throw_away_process_at_most(
 
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
     assert grown < 100_000_000
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10 < 1_500_000_000
 
 
 @pytest.mark.parametrize("keep", [True, False])
