@@ -26,8 +26,8 @@ POLLS_IN_QUEUE = 4
 # again, and when partitions that were added are taken up. The default is five minutes.
 _METADATA_MS = 5_000
 
-# Of one partition, compressed. With 1 MiB, little more than one producer's batch, a sink that caught
-# up came to a stand: no fetch was sent any more, and nobody saw lag. The cause is not known yet.
+# Of one partition, compressed. With 1 MiB, little more than one producer's batch, a sink that
+# caught up came to a stand more often: it sent no fetch and showed no lag. The cause is not known.
 _FETCH_BYTES = 4 << 20
 
 
