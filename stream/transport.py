@@ -14,6 +14,7 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError,
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as faust_aiokafka
 from faust.types import TP, ConsumerMessage
+from mode import Service
 from mode.types import ServiceT
 
 from scoring.poll import Poll
@@ -27,6 +28,7 @@ LONGEST_FETCH_WAIT_MS = 100
 # Below a usual session time-out: who waits longer is thrown out of the group.
 DRAIN_SECONDS = 8.0
 _LOOK_SECONDS = 0.01
+_ENDS_SECONDS = 10.0
 
 
 class PartitionOwner(Protocol):
@@ -124,6 +126,7 @@ class PollConsumer(faust_aiokafka.Consumer):
         self._progress: defaultdict[TP, PartitionProgress] = defaultdict(PartitionProgress)
         self.last_progress = self.loop.time()
         self._dropped = False
+        self._ends: Mapping[TP, int] = {}
         transport = self.transport
         assert isinstance(transport, Transport)
         self._owner = transport.owner
@@ -149,8 +152,27 @@ class PollConsumer(faust_aiokafka.Consumer):
                 continue
             reached = self._reached(tp)
             if reached is not None:
-                lags[tp] = max(0, (end_offset or 0) - reached)
+                # The first is of the last fetch: where none is sent any more, it stands still.
+                end = max(end_offset or 0, self._ends.get(tp, 0))
+                lags[tp] = max(0, end - reached)
         return lags
+
+    @Service.task
+    async def look_at_ends(self) -> None:
+        """Ask the broker now and then where partitions end, whatever is fetched of them."""
+        while not self.should_stop:
+            await self.sleep(_ENDS_SECONDS)
+            await self.look_at_ends_once()
+
+    async def look_at_ends_once(self) -> None:
+        """Ask the broker where the assigned partitions end; nothing is known where it is away."""
+        try:
+            async with asyncio.timeout(_ENDS_SECONDS):
+                assigned = self.assignment()
+                self._ends = await self.highwaters(*assigned) if assigned else {}
+        except (ConsumerNotStarted, ConsumerStoppedError, KafkaError, TimeoutError) as error:
+            self._ends = {}
+            self.log.debug("no ends of partitions: %r", error)
 
     def _reached(self, tp: TP) -> int | None:
         """

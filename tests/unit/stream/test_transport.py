@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaConnectionError
 from faust.transport.consumer import ThreadDelegateConsumer
 from faust.types import TP
 
@@ -246,3 +246,45 @@ async def test_an_offset_that_the_group_refused_is_committed_again() -> None:
     consumer.takes = True
     assert await consumer._commit_offsets({PARTITION: 7})
     assert not consumer._should_commit(PARTITION, 7)
+
+
+class Standing(PollConsumer):
+    """The consumer of a partition of which nothing is fetched any more: its last fetch saw 100."""
+
+    def __init__(self) -> None:
+        self._progress = defaultdict(PartitionProgress)
+        self._ends = {}
+        self.log: Any = SimpleNamespace(debug=lambda *_: None)
+        self.end: int | Exception = 250
+
+    def assignment(self) -> set[TP]:
+        return {PARTITION}
+
+    def highwater(self, tp: TP) -> int:  # noqa: ARG002 - the only one
+        return 100
+
+    def _reached(self, tp: TP) -> int:  # noqa: ARG002 - the only one
+        return 100
+
+    async def highwaters(self, *partitions: TP) -> dict[TP, int]:
+        if isinstance(self.end, Exception):
+            raise self.end
+        return dict.fromkeys(partitions, self.end)
+
+
+async def test_what_is_not_fetched_any_more_is_lag_all_the_same() -> None:
+    consumer = Standing()
+    assert consumer.lag() == {PARTITION: 0}
+
+    await consumer.look_at_ends_once()
+    assert consumer.lag() == {PARTITION: 150}
+
+
+async def test_while_the_broker_is_away_the_ends_of_the_last_fetch_count() -> None:
+    consumer = Standing()
+    await consumer.look_at_ends_once()
+
+    consumer.end = KafkaConnectionError("away")
+    await consumer.look_at_ends_once()
+
+    assert consumer.lag() == {PARTITION: 0}
