@@ -97,6 +97,7 @@ class Metrics:
     reconcile_last_success: Gauge
     reconcile_runs: Counter
     ledger_unread: Counter
+    records_gone: Counter
 
     @classmethod
     def create(cls, registry: CollectorRegistry | None = None) -> "Metrics":
@@ -171,6 +172,7 @@ class Metrics:
                 "reconcile_runs", "Reconciliations, by whether they came to their end.", "result"
             ),
             ledger_unread=counter("ledger_unread", "Records of the ledger that are none of it."),
+            records_gone=counter("records_gone", "Removed from Kafka before they were read."),
         )
         for family, label, values in (
             (metrics.decisions, "outcome", OUTCOMES),

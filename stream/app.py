@@ -26,9 +26,8 @@ POLLS_IN_QUEUE = 4
 # again, and when partitions that were added are taken up. The default is five minutes.
 _METADATA_MS = 5_000
 
-# Of one partition, compressed. With 1 MiB, little more than one producer's batch, a sink that
-# caught up came to a stand more often: it sent no fetch and showed no lag. The cause is not known.
-_FETCH_BYTES = 4 << 20
+# Of one partition, compressed. The sink reads three topics, after an outage all of them full.
+_FETCH_BYTES: dict[Role, int] = {"scoring": 4 << 20, "sink": 1 << 20, "monitor": 1 << 20}
 
 
 def new_app(settings: Settings, role: Role) -> faust.App:
@@ -56,8 +55,8 @@ def new_app(settings: Settings, role: Role) -> faust.App:
         stream_wait_empty=True,
         topic_allow_declare=False,
         topic_disable_leader=True,
-        consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=_FETCH_BYTES,
+        consumer_auto_offset_reset="none",  # see StrictFetcher
+        consumer_max_fetch_size=_FETCH_BYTES[role],
         consumer_metadata_max_age_ms=_METADATA_MS,
         broker_commit_interval=kafka.commit_interval,
         broker_max_poll_records=kafka.max_poll_records,

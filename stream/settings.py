@@ -128,6 +128,10 @@ class KafkaSettings(_Section):
         None,
         description="Static membership: a name that this process alone has in its group, for ever.",
     )
+    records_gone: Literal["stop", "skip"] = Field(
+        "stop",
+        description="Where the next record to read was removed: end, or go on at what is there.",
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="As Kafka's `security.protocol`; SASL_SSL in production."
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -10,7 +10,13 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer import consumer as aiokafka_consumer
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError, kafka_errors
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaError,
+    OffsetOutOfRangeError,
+    kafka_errors,
+)
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as faust_aiokafka
 from faust.types import TP, ConsumerMessage
@@ -18,6 +24,7 @@ from mode import Service
 from mode.types import ServiceT
 
 from scoring.poll import Poll
+from stream.gone import Gone, RecordsGone, StrictFetcher
 from stream.in_flight import PartitionProgress, PollInFlight
 from stream.pinned import replace
 from stream.readable_records import ReadableRecords
@@ -91,6 +98,7 @@ class PollConsumerThread(faust_aiokafka.AIOKafkaConsumerThread):
         replace(aiokafka_fetcher, "PartitionRecords", PlainRecords)
         replace(aiokafka_fetcher, "MemoryRecords", ReadableRecords)
         replace(aiokafka_consumer, "GroupCoordinator", StaticCoordinator)
+        replace(aiokafka_consumer, "Fetcher", StrictFetcher)
         kafka_errors.setdefault(MemberReplaced.errno, MemberReplaced)
         consumer = super()._create_worker_consumer(transport)
         # Faust passes both as constants; aiokafka hands them to its fetcher when it starts.
@@ -152,7 +160,7 @@ class PollConsumer(faust_aiokafka.Consumer):
                 continue
             reached = self._reached(tp)
             if reached is not None:
-                # The first is of the last fetch: where none is sent any more, it stands still.
+                # The first is of the last fetch, and none is sent while polls wait for ClickHouse.
                 end = max(end_offset or 0, self._ends.get(tp, 0))
                 lags[tp] = max(0, end - reached)
         return lags
@@ -298,7 +306,12 @@ class PollConsumer(faust_aiokafka.Consumer):
             await self.perform_seek()
             return
         generation = self.app.consumer_generation_id
-        records, _ = await self._wait_next_records(timeout=1.0)
+        try:
+            records, _ = await self._wait_next_records(timeout=1.0)
+        except OffsetOutOfRangeError as error:
+            ((tp, wanted),) = error.args[0].items()
+            await self._on_gone(TP(*tp), wanted)
+            return
         if not records or self.should_stop:
             await asyncio.sleep(0)
             return
@@ -307,6 +320,20 @@ class PollConsumer(faust_aiokafka.Consumer):
                 self._dropped = True
                 return
             await self._hand_over(tp, of_partition)
+
+    async def _on_gone(self, tp: TP, wanted: int) -> None:
+        """Go on from the beginning of a partition that has not got what is wanted, if we may."""
+        thread = self._thread
+        assert isinstance(thread, PollConsumerThread)
+        begin = (await self.earliest_offsets(tp))[tp]
+        end = (await self.highwaters(tp))[tp]
+        if thread.position_now(tp) != wanted or begin <= wanted <= end:
+            return  # given away, or put elsewhere, or there again
+        transport = self.transport
+        assert isinstance(transport, Transport)
+        transport.on_gone(Gone(tp.topic, tp.partition, self.app.conf.id, wanted, begin, end))
+        with suppress(IllegalStateError):
+            await thread.seek_to_beginning(tp)
 
     async def _hand_over(self, tp: TP, records: list[Any]) -> None:
         end_offset = self.highwater(tp)
@@ -344,13 +371,20 @@ def _columns(tp: TP, records: list[Any]) -> Poll:
     )
 
 
+def refuse(gone: Gone) -> None:
+    """Go on without no record: raises RecordsGone."""
+    raise RecordsGone(gone)
+
+
 class Transport(faust_aiokafka.Transport):
     """
     Faust's aiokafka transport with the poll consumer; waits are in milliseconds.
 
-    An `owner` takes over what is assigned, and may commit offsets itself.
+    An `owner` takes over what is assigned, and may commit offsets itself. `on_gone` is told of
+    records that are gone unread: where it returns, the partition is read on from its beginning.
     """
 
     Consumer = PollConsumer
     owner: PartitionOwner | None = None
     fetch_max_wait_ms: int = LONGEST_FETCH_WAIT_MS
+    on_gone: Callable[[Gone], None] = staticmethod(refuse)

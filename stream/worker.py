@@ -29,6 +29,7 @@ from sinks.store import Certificates, ClickHouse, StoreRefused, StoreUnavailable
 from stream.app import Role, consumer_of, new_app, register, transport_of
 from stream.connection import KafkaRefused, KafkaUnavailable, connection_of
 from stream.credentials import secret_of, tls_of
+from stream.gone import Gone, RecordsGone
 from stream.memory import calm_memory
 from stream.neighbours import await_neighbour
 from stream.rights import RightsMissing, check_rights
@@ -93,6 +94,7 @@ def run_worker(settings: Settings, role: Role) -> None:
     )
     metrics = Metrics.create()
     app = new_app(settings, role)
+    transport_of(app).on_gone = _on_gone(settings, role, metrics)
     facts = Facts()
     run_sql = None
     if role == "scoring":
@@ -114,6 +116,21 @@ def run_worker(settings: Settings, role: Role) -> None:
     kafka = connection_of(settings.kafka)
     logger.info("worker.starting", role=role, kafka=kafka.servers, by=kafka.protocol, **said)
     worker.execute_from_commandline()
+
+
+def _on_gone(settings: Settings, role: Role, metrics: Metrics) -> Callable[[Gone], None]:
+    # What the monitor has not seen it never watches; nothing else hangs on it.
+    skip = role == "monitor" or settings.kafka.records_gone == "skip"
+
+    def on_gone(gone: Gone) -> None:
+        if not skip:
+            refused = RecordsGone(gone)
+            logger.critical("kafka.records_gone", cause=str(refused))
+            raise refused
+        logger.error("kafka.records_skipped", cause=str(gone))
+        metrics.records_gone.inc(gone.records)
+
+    return on_gone
 
 
 def _lag(app: faust.App) -> Mapping[TP, int]:

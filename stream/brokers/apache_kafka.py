@@ -40,6 +40,8 @@ SINGLE_NODE = {
     # A killed broker comes back when the session it had has run out; the default is 9 s.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
+    # By default a record goes a week after its own time, and applications may be older when sent.
+    "log.retention.ms": "-1",
     # The default, 128 MB, is a quarter of the heap; compacted topics are small here.
     "log.cleaner.dedupe.buffer.size": "4194304",
 }

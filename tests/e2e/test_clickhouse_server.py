@@ -162,11 +162,7 @@ async def fill_ledger(settings: Settings, messages: Iterable[bytes]) -> int:
 
 @pytest.mark.slow
 @pytest.mark.real_broker
-@pytest.mark.timeout(150)
-@pytest.mark.xfail(
-    strict=False,
-    reason="open: a sink that catches up may come to a stand, without a fetch and without lag",
-)
+@pytest.mark.timeout(450)
 def test_a_sink_that_waits_before_a_full_topic_stays_within_the_memory_that_is_stated(
     served: Settings, store: ClickHouse, chdb_server: ChdbServer
 ) -> None:

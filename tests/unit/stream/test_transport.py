@@ -9,8 +9,9 @@ from faust.transport.consumer import ThreadDelegateConsumer
 from faust.types import TP
 
 from scoring.poll import Poll
+from stream.gone import Gone, RecordsGone
 from stream.in_flight import PartitionProgress, PollInFlight
-from stream.transport import PollConsumer
+from stream.transport import PollConsumer, PollConsumerThread, Transport
 
 PARTITION = TP("applications", 0)
 FETCH = 5
@@ -288,3 +289,56 @@ async def test_while_the_broker_is_away_the_ends_of_the_last_fetch_count() -> No
     await consumer.look_at_ends_once()
 
     assert consumer.lag() == {PARTITION: 0}
+
+
+class Placed(PollConsumer):
+    """The consumer where a partition has the offsets 5 to 8, and `position` is read next."""
+
+    def __init__(self, position: int, on_gone: Any) -> None:
+        self.app: Any = SimpleNamespace(conf=SimpleNamespace(id="scoring"))
+        self.transport = Transport.__new__(Transport)
+        self.transport.on_gone = on_gone
+        self._thread = self.placed = PlacedThread.__new__(PlacedThread)
+        self.placed.position = position
+
+    async def earliest_offsets(self, *partitions: TP) -> dict[TP, int]:
+        return dict.fromkeys(partitions, 5)
+
+    async def highwaters(self, *partitions: TP) -> dict[TP, int]:
+        return dict.fromkeys(partitions, 9)
+
+
+class PlacedThread(PollConsumerThread):
+    position: Any
+
+    def position_now(self, _: TP) -> int:
+        return int(self.position)
+
+    async def seek_to_beginning(self, *_: TP) -> None:
+        self.position = 5
+
+
+@pytest.mark.parametrize(
+    ("position", "wanted", "records", "then"),
+    [(2, 2, [3], 5), (10, 10, [0], 5), (7, 2, [], 7), (9, 9, [], 9)],
+    ids=["removed", "made anew", "put elsewhere", "there again"],
+)
+async def test_what_is_gone_is_told_before_the_partition_is_read_from_its_beginning(
+    position: int, wanted: int, records: list[int], then: int
+) -> None:
+    told: list[Gone] = []
+    consumer = Placed(position, told.append)
+
+    await consumer._on_gone(PARTITION, wanted)
+
+    assert [gone.records for gone in told] == records
+    assert consumer.placed.position_now(PARTITION) == then
+
+
+async def test_nothing_is_passed_over_by_default() -> None:
+    consumer = Placed(2, Transport.on_gone)
+
+    with pytest.raises(RecordsGone, match=r"offsets 2 to 4 of applications/0 were removed before"):
+        await consumer._on_gone(PARTITION, 2)
+
+    assert consumer.placed.position_now(PARTITION) == 2
