@@ -72,7 +72,7 @@ class BoosterScorer:
         """Score float32[n, features]: float64[n]."""
         if not len(matrix):
             return np.empty(0)
-        if self._kernel is not None:
+        if self._kernel is not None and self._kernel.pays(len(matrix)):
             return self._kernel.predictions(matrix)
         return self.default_probability_of_lightgbm(matrix)
 
@@ -150,11 +150,12 @@ def _kernel(
     averaged: bool,
 ) -> tuple["Kernel | None", str]:
     # Numba takes half a second to import, which a command that scores nothing need not wait for.
-    from scoring.kernel import Kernel, NotCovered
+    from scoring.forest import NotCovered
+    from scoring.kernel import Kernel
     from scoring.kernel_check import check, hard_rows
 
     try:
-        kernel = Kernel(trees, objective, averaged=averaged)
+        kernel = Kernel(trees, rows.shape[1], objective, averaged=averaged)
         check(kernel, booster, np.concatenate((hard_rows(trees, rows.shape[1]), rows)))
     except NotCovered as reason:
         return None, f"LightGBM: {reason}"

@@ -11,9 +11,10 @@ import hashlib
 import os
 import pickle
 import sys
-import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import llvmlite
@@ -65,14 +66,11 @@ class CompileCache(_Cache):  # type: ignore[misc] # Numba has no types of its ow
         if path is None:
             return
         code = dumps(data._reduce())  # noqa: SLF001 - as Numba's own cache
-        unfinished = ""
-        try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                unfinished = file.name
-                file.write(hashlib.sha256(code).digest() + code)
-            Path(unfinished).replace(path)
-        except OSError:
-            Path(unfinished).unlink(missing_ok=True) if unfinished else None
+        # A process that is reading, or ends here, leaves no half a file under the name.
+        with suppress(OSError), TemporaryDirectory(dir=path.parent) as made:
+            unfinished = Path(made) / path.name
+            unfinished.write_bytes(hashlib.sha256(code).digest() + code)
+            unfinished.replace(path)
 
     def enable(self) -> None:
         """Keep code from now on."""
@@ -95,13 +93,12 @@ class CompileCache(_Cache):  # type: ignore[misc] # Numba has no types of its ow
 
 def _folder() -> Path | None:
     """Give the first folder that is ours alone and can be written."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    places = [Path(named) / "creditstream" / "compiled"] if named else []
-    places += [
-        Path.home() / ".cache" / "creditstream" / "compiled",
-        Path(tempfile.gettempdir()) / f"creditstream-{os.getuid()}",
-    ]
-    return next((place for place in places if _is_ours(place)), None)
+    named, home = os.environ.get("XDG_CACHE_HOME"), os.environ.get("HOME")
+    caches = named, home and f"{home}/.cache"
+    places = [Path(cache) / "creditstream" / "compiled" for cache in caches if cache]
+    with suppress(FileNotFoundError):  # where no folder for temporary files can be written
+        places.append(Path(gettempdir()) / f"creditstream-{os.getuid()}")
+    return next((place for place in places if place.is_absolute() and _is_ours(place)), None)
 
 
 def _is_ours(place: Path) -> bool:

@@ -34,6 +34,13 @@ _Spans = tuple[list[int], NDArray[np.int64], NDArray[np.int64]]
 SEGMENT = np.dtype([(name, np.uint32) for name in ("right", "stop", "stop_sets")])
 
 
+_MOST_TESTS = 4 << 20
+
+
+class NotCovered(Exception):
+    """A model, or this installation, is none that the kernel scores for: says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Forest:
     """
@@ -62,7 +69,7 @@ def node_dtype(values: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def forest_of(trees: list[Tree], values: np.dtype[Any]) -> Forest:
-    """Lay out trees for rows of `values`, float32 or float64."""
+    """Lay out trees for rows of `values`, float32 or float64; raises NotCovered for too many."""
     spans = [_spans(tree) for tree in trees]
     sizes = np.array([-(-len(tree.leaf_values) // LEAVES) for tree in trees])
     ends = np.cumsum(sizes)
@@ -106,6 +113,9 @@ def _tests_of(trees: list[Tree], spans: list[_Spans], ends: NDArray[np.int64]) -
     first = np.concatenate([first for _, first, _ in spans])
     end = np.concatenate([end for _, _, end in spans])
     words = (end - 1) // LEAVES - first // LEAVES + 1
+    if words.sum() > _MOST_TESTS:
+        msg = f"its trees are more than {_MOST_TESTS:,} tests"
+        raise NotCovered(msg)
     node = np.repeat(np.arange(len(words)), words)
     word = np.arange(len(node)) - np.repeat(np.cumsum(words) - words, words)
     word += first[node] // LEAVES

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from scoring import lanes as vectors
 from scoring.compile_cache import CompileCache
-from scoring.forest import COLUMN, LEAVES, SEGMENT, SET, Forest, forest_of, node_dtype
+from scoring.forest import COLUMN, LEAVES, SEGMENT, SET, NotCovered, forest_of, node_dtype
 from scoring.lanes import (
     added,
     cleared_above,
@@ -31,29 +31,38 @@ from scoring.trees import ZERO, Tree
 
 _MANY, _FEW = 64, 16
 """Rows of a block: four registers of AVX-512, which share each node's loads, or one."""
+_TESTS_A_WALK = 200
+"""Tests of one block of few rows in the time of LightGBM's way through one tree (`bench score`)."""
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _ZERO = float(ZERO)
 _CODES_END, _NO_CODE = 2.0**31, np.uint32(2**32 - 1)
 _AS_IT_IS = ("regression", "regression_l1", "huber", "fair", "quantile", "mape")
 _exp = types.ExternalFunction("exp", types.float64(types.float64))
 
 
-class NotCovered(Exception):
-    """A model, or this installation, is none that the kernel scores for: says why."""
-
-
 class Kernel:
     """
-    Scores float32 or float64 rows by the trees of a LightGBM model.
+    Scores float32 or float64 rows by the trees of a LightGBM model over so many features.
 
-    Raises NotCovered for an objective with an output that it does not know, and where Numba does
-    not compile.
+    Raises NotCovered for an objective with an output that it does not know, for trees so large that
+    LightGBM is faster, and where Numba does not compile.
     """
 
-    def __init__(self, trees: list[Tree], objective: str, *, averaged: bool) -> None:
+    def __init__(self, trees: list[Tree], features: int, objective: str, *, averaged: bool) -> None:
         self._trees = trees
+        self._features = features
         self._steepness = _steepness(objective)
         self._divisor = len(trees) if averaged else 1
-        self._forests: dict[np.dtype[Any], Forest] = {}
+        forest = forest_of(trees, np.dtype(np.float32))
+        self._forests = {forest.nodes.dtype["bound"]: forest}
+        self._tests = (len(forest.nodes) + len(forest.sets)) / len(trees)
+        if not self.pays(_FEW):
+            msg = f"in trees of {self._tests:,.0f} nodes it is faster"
+            raise NotCovered(msg)
+
+    def pays(self, rows: int) -> bool:
+        """Whether so many rows are scored faster than by LightGBM."""
+        return min(rows, _FEW) * _TESTS_A_WALK > self._tests
 
     def predictions(self, matrix: NDArray[Any]) -> NDArray[np.float64]:
         """Score float[n, features]: float64[n], as `Booster.predict`, bit for bit."""
@@ -68,8 +77,12 @@ class Kernel:
         """
         Score float[n, features]: float64[n], as `Booster.predict(raw_score=True)`, bit for bit.
 
-        A row has the same bits alone and in any batch. The GIL is free meanwhile.
+        A row has the same bits alone and in any batch. The GIL is free meanwhile. Raises ValueError
+        for another shape or kind of values.
         """
+        if matrix.ndim != 2 or matrix.shape[1] != self._features or matrix.dtype not in _FLOATS:
+            msg = f"{matrix.dtype}{matrix.shape} are no rows of {self._features} features"
+            raise ValueError(msg)
         matrix = np.ascontiguousarray(matrix)
         forest = self._forests.get(matrix.dtype)
         if forest is None:
@@ -197,6 +210,10 @@ def _logistic(scores: Any, steepness: float) -> None:
 
 @cache
 def _compiled_walk(lanes: int, values: np.dtype[Any]) -> Any:
+    return _compiled(_walk(lanes), f"walk-{lanes}", _signature(values))
+
+
+def _signature(values: np.dtype[Any]) -> Any:
     def array(dtype: Any) -> Any:
         return types.Array(from_dtype(np.dtype(dtype)), 1, "C")
 
@@ -206,7 +223,7 @@ def _compiled_walk(lanes: int, values: np.dtype[Any]) -> Any:
     )
     matrix = types.Array(from_dtype(values), 2, "C", readonly=True)
     given = (matrix, array(np.float64), *(array(dtype) for dtype in forest))
-    return _compiled(_walk(lanes), f"walk-{lanes}", types.void(*given))
+    return types.void(*given)
 
 
 @cache

@@ -5,7 +5,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.kernel import Kernel, NotCovered
+from scoring.forest import NotCovered
+from scoring.kernel import Kernel
 from scoring.trees import CATEGORICAL, ZERO, Tree, not_above
 
 _FEW, _MOST_ROWS = 64, 1_024
@@ -66,7 +67,8 @@ def _values(trees: list[Tree]) -> dict[int, NDArray[np.float32]]:
     found = {}
     for feature in np.unique(features).tolist():
         at = bounds[(features == feature) & ~asks]
-        beside = [np.nextafter(at, _FLOAT.type(end)) for end in (-np.inf, np.inf)]
+        with np.errstate(over="ignore"):
+            beside = [np.nextafter(at, _FLOAT.type(end)) for end in (-np.inf, np.inf)]
         known = categories.get(feature, np.empty(0))
         strange = _NO_CATEGORIES if len(known) else ()
         values = (at, *beside, _EVERYWHERE, known, known + 1, strange)

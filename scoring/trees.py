@@ -119,6 +119,6 @@ def not_above(bounds: NDArray[np.float64], values: np.dtype[Any]) -> NDArray[Any
     """Give the largest of `values`, float32 or float64, that are not above bounds."""
     with np.errstate(over="ignore"):
         nearest = bounds.astype(values)
-    below = np.nextafter(nearest, values.type(-np.inf))
+        below = np.nextafter(nearest, values.type(-np.inf))
     found: NDArray[Any] = np.where(nearest.astype(np.float64) > bounds, below, nearest)
     return found
