@@ -8,7 +8,7 @@ that clear bits of it: the first word that is not empty holds the leaf.
 """
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +41,7 @@ class NotCovered(Exception):
     """A model, or this installation, is none that the kernel scores for: says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forest:
+class Forest(NamedTuple):
     """
     What the kernel walks: words of trees ("segments"), a tree's last first, each with its nodes.
 

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from dataclasses import fields
+from contextlib import suppress
 from functools import cache
 from inspect import getsource
 from typing import Any
@@ -13,7 +13,9 @@ from numba.core.errors import NumbaError
 from numba.np.numpy_support import from_dtype
 from numpy.typing import NDArray
 
+from scoring import forest as forests
 from scoring import lanes as vectors
+from scoring import trees as node_tests
 from scoring.compile_cache import CompileCache
 from scoring.forest import COLUMN, LEAVES, SEGMENT, SET, NotCovered, forest_of, node_dtype
 from scoring.lanes import (
@@ -87,13 +89,12 @@ class Kernel:
         forest = self._forests.get(matrix.dtype)
         if forest is None:
             forest = self._forests[matrix.dtype] = forest_of(self._trees, matrix.dtype)
-        given = [getattr(forest, field.name) for field in fields(forest)]
         scores = np.empty(len(matrix))
         rest = len(matrix) % _MANY
         whole = len(matrix) - (rest if rest <= 2 * _FEW else 0)
         for rows, lanes in ((slice(0, whole), _MANY), (slice(whole, None), _FEW)):
             if len(scores[rows]):
-                _compiled_walk(lanes, matrix.dtype)(matrix[rows], scores[rows], *given)
+                _compiled_walk(lanes, matrix.dtype)(matrix[rows], scores[rows], *forest)
         return scores
 
 
@@ -113,7 +114,7 @@ def _steepness(objective: str) -> float | None:
 
 def _as_lightgbm_reads(number: str) -> float:
     """Read a decimal number as LightGBM's `Atof`, which may miss the nearest float64 by a bit."""
-    found = re.fullmatch(r"([0-9]*)\.?([0-9]*)(?:[eE]([-+]?[0-9]+))?", number)
+    found = re.fullmatch(r"([0-9]{0,15})\.?([0-9]{0,15})(?:[eE]([-+]?[0-9]{1,2}))?", number)
     if found is None:
         msg = f"a sigmoid of {number!r}"
         raise NotCovered(msg)
@@ -236,7 +237,8 @@ def _compiled(function: Any, name: str, signature: Any) -> Any:
         msg = "NUMBA_DISABLE_JIT is set"
         raise NotCovered(msg)
     compiled = njit(nogil=True)(function)
-    compiled._cache = CompileCache(name, _sources())  # noqa: SLF001 - Numba has no other door
+    with suppress(OSError):  # without its sources nothing says whose code it is
+        compiled._cache = CompileCache(name, _sources())  # noqa: SLF001 - there is no other door
     try:
         compiled.compile(signature)
         compiled.disable_compile()
@@ -248,5 +250,6 @@ def _compiled(function: Any, name: str, signature: Any) -> Any:
 
 @cache
 def _sources() -> tuple[str, ...]:
-    """Give all code that the compiled code is made of."""
-    return tuple(getsource(module) for module in (vectors, sys.modules[__name__]))
+    """Give all code and constants that the compiled code is made of."""
+    here = sys.modules[__name__]
+    return tuple(getsource(module) for module in (here, forests, vectors, node_tests))
