@@ -67,6 +67,7 @@ app.add_typer(features, name="features")
 
 benches = _group("Measurements, with machine and versions.")
 benches.command("pipeline")(asking.bench_pipeline)
+benches.command("score")(asking.bench_score)
 benches.command("delivery")(asking.bench_delivery)
 benches.command("reconcile")(asking.bench_reconcile)
 benches.command("features")(asking.bench_features)
