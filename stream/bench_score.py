@@ -147,9 +147,12 @@ def _scored(shape: Shape, text: str, rows: Rows) -> Scored:
     ways: dict[str, Score] = {
         KERNEL: scorer.default_probability,
         ONE_THREAD: lambda some: booster.predict(some, num_threads=1),
-        ALL_THREADS: lambda some: booster.predict(some, num_threads=0),
     }
     taken = {size: rounds(ways, rows, size) for size in BATCHES}
+    # By itself: OpenMP's threads turn for a while after their work, and would slow what comes next.
+    on_all: dict[str, Score] = {ALL_THREADS: lambda some: booster.predict(some, num_threads=0)}
+    for size in BATCHES:
+        taken[size] |= rounds(on_all, rows, size)
     return Scored(
         shape=shape,
         scored_by=scorer.scored_by,
@@ -157,7 +160,7 @@ def _scored(shape: Shape, text: str, rows: Rows) -> Scored:
         load_seconds=round(load_seconds, 3),
         us_a_row={
             way: {size: round(min(of_size[way]), 3) for size, of_size in taken.items()}
-            for way in ways
+            for way in (*ways, *on_all)
         },
         ratio_to_lightgbm_one_thread={
             size: round(_ratio(of_size), 2) for size, of_size in taken.items()
