@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -66,6 +65,7 @@ class Scored(msgspec.Struct, frozen=True):
     load_seconds: float
     us_a_row: dict[str, dict[int, float]]
     ratio_to_lightgbm_one_thread: dict[int, float]
+    others: dict[str, str]
 
 
 class ScoreBench(msgspec.Struct, frozen=True):
@@ -74,7 +74,6 @@ class ScoreBench(msgspec.Struct, frozen=True):
     ratio_to_lightgbm_one_thread: float
     machine: Machine
     shapes: list[Scored]
-    others: dict[str, str]
 
 
 def bench_score(console: Console, cores: int, others: str | None = None) -> ScoreBench:
@@ -84,7 +83,7 @@ def bench_score(console: Console, cores: int, others: str | None = None) -> Scor
     `others` is a command that is given a model's file, a file of rows and batch sizes, and prints
     microseconds a row as JSON, as `bench/peers/score.py` does.
     """
-    found, versions = [], {}
+    found = []
     for shape in SHAPES:
         with console.status(f"{shape.name}: training"):
             text, rows = _trained(shape)
@@ -92,16 +91,15 @@ def bench_score(console: Console, cores: int, others: str | None = None) -> Scor
             scored = _scored(shape, text, rows)
         if others:
             with console.status(f"{shape.name}: others"):
-                told = _by_others(shlex.split(others), text, rows)
-            versions = told["versions"]
-            scored.us_a_row.update(told["us_a_row"])
+                us_a_row, told = _by_others(shlex.split(others), text, rows)
+            us_a_row = scored.us_a_row | us_a_row
+            scored = msgspec.structs.replace(scored, us_a_row=us_a_row, others=told)
         found.append(scored)
     of_shape = next(scored for scored in found if scored.shape.name == _RATIO_SHAPE)
     return ScoreBench(
         ratio_to_lightgbm_one_thread=of_shape.ratio_to_lightgbm_one_thread[_RATIO_BATCH],
         machine=this_machine(cores),
         shapes=found,
-        others=versions,
     )
 
 
@@ -165,6 +163,7 @@ def _scored(shape: Shape, text: str, rows: Rows) -> Scored:
         ratio_to_lightgbm_one_thread={
             size: round(_ratio(of_size), 2) for size, of_size in taken.items()
         },
+        others={},
     )
 
 
@@ -198,7 +197,10 @@ def _equal(ways: Mapping[str, Score], rows: Rows, size: int) -> bool:
     return np.concatenate(found).tobytes() == expected.tobytes()
 
 
-def _by_others(command: list[str], text: str, rows: Rows) -> dict[str, Any]:
+def _by_others(
+    command: list[str], text: str, rows: Rows
+) -> tuple[dict[str, dict[int, float]], dict[str, str]]:
+    """Give microseconds a row by way and batch size, and what each way says of itself."""
     with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as made:
         model, matrix = Path(made) / "model.txt", Path(made) / "rows.npy"
         model.write_text(text)
@@ -207,12 +209,12 @@ def _by_others(command: list[str], text: str, rows: Rows) -> dict[str, Any]:
         ended = subprocess.run(  # noqa: S603 - the caller's command
             [*command, str(model), str(matrix), sizes], capture_output=True, text=True, check=True
         )
-    told: dict[str, Any] = json.loads(ended.stdout)
-    told["us_a_row"] = {
-        way: {int(size): taken for size, taken in by_size.items()}
-        for way, by_size in told["us_a_row"].items()
+    told = json.loads(ended.stdout)
+    us_a_row = {
+        way: {int(size): taken for size, taken in of_way.items()}
+        for way, of_way in told["us_a_row"].items()
     }
-    return told
+    return us_a_row, told["told"]
 
 
 def print_bench(result: ScoreBench, *, as_json: bool) -> None:
@@ -240,6 +242,8 @@ def print_bench(result: ScoreBench, *, as_json: bool) -> None:
             ]
             table.add_row(f"{size:,}", *taken, f"{scored.ratio_to_lightgbm_one_thread[size]:.1f}")
         console.print(table)
+        for way, told in scored.others.items():
+            console.print(f"{way} {told}", highlight=False, soft_wrap=True)
     console.print(
         f"microseconds a row; {_RATIO_SHAPE} at {_RATIO_BATCH:,} rows: "
         f"{result.ratio_to_lightgbm_one_thread:.1f} x LightGBM on one thread",
