@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import consumer as aiokafka_consumer
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
@@ -333,7 +333,7 @@ class PollConsumer(faust_aiokafka.Consumer):
         assert isinstance(transport, Transport)
         transport.on_gone(Gone(tp.topic, tp.partition, self.app.conf.id, wanted, begin, end))
         with suppress(IllegalStateError):
-            await thread.seek_to_beginning(tp)
+            await thread.seek_to_beginning(TopicPartition(*tp))
 
     async def _hand_over(self, tp: TP, records: list[Any]) -> None:
         end_offset = self.highwater(tp)

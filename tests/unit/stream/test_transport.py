@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaConnectionError
 from faust.transport.consumer import ThreadDelegateConsumer
 from faust.types import TP
@@ -314,7 +315,8 @@ class PlacedThread(PollConsumerThread):
     def position_now(self, _: TP) -> int:
         return int(self.position)
 
-    async def seek_to_beginning(self, *_: TP) -> None:
+    async def seek_to_beginning(self, *partitions: Any) -> None:
+        assert all(isinstance(one, TopicPartition) for one in partitions)  # aiokafka insists
         self.position = 5
 
 
