@@ -20,8 +20,8 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 
-from stream.credentials import secret_of, tls_of
 from stream.settings import KafkaSettings
+from stream.settings.credentials import secret_of, tls_of
 
 _PREFIX = "CREDITSTREAM_KAFKA__"
 _SERVERS = f"{_PREFIX}BOOTSTRAP_SERVERS"

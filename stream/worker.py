@@ -28,12 +28,12 @@ from monitoring.status import (
 from sinks.store import Certificates, ClickHouse, StoreRefused, StoreUnavailable, open_store
 from stream.app import Role, consumer_of, new_app, register, transport_of
 from stream.connection import KafkaRefused, KafkaUnavailable, connection_of
-from stream.credentials import secret_of, tls_of
 from stream.gone import Gone, RecordsGone
 from stream.memory import calm_memory
 from stream.neighbours import await_neighbour
 from stream.rights import RightsMissing, check_rights
 from stream.settings import Settings
+from stream.settings.credentials import secret_of, tls_of
 from stream.topic_settings import check_parking, check_topic_settings
 from stream.topics import check_outputs, check_topics, inputs_of, outputs_of, rights_of
 from stream.watchdog import Watchdog

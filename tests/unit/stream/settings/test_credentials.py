@@ -6,8 +6,8 @@ import pytest
 from pydantic import SecretStr
 
 from stream.connection import connection_of
-from stream.credentials import secret_of, tls_of
 from stream.settings import KafkaSettings, SettingsInvalid
+from stream.settings.credentials import secret_of, tls_of
 from tests.certificates import Authority
 
 NAME = "CREDITSTREAM_KAFKA__SASL_PASSWORD"

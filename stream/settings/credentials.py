@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from stream.settings import SettingsInvalid
+from stream.settings.section import SettingsInvalid
 
 _LARGEST = 65_536
 
