@@ -12,12 +12,12 @@ from scoring.parking import ParkingHistory, ParkingLimit
 from scoring.poll import Poll
 from scoring.recent import RecentEvents, event_digest
 from stream.codec import decision_record
-from stream.connection import Connection, connection_of
-from stream.groups import committed_offsets
-from stream.publisher import Output, OutRecord, Publisher
+from stream.kafka.connection import Connection, connection_of
+from stream.kafka.groups import committed_offsets
+from stream.kafka.publisher import Output, OutRecord, Publisher
+from stream.kafka.topics import parked_record_bytes
 from stream.read_back import Begun, parked_before, read_back, read_begun
 from stream.settings import KafkaSettings
-from stream.topics import parked_record_bytes
 
 logger = structlog.get_logger(__name__)
 

@@ -27,11 +27,11 @@ from scoring.poll import Poll
 from sinks.ledger import encode as encode_ledger
 from stream.codec import decision_records
 from stream.composition import release_folder, table_file
-from stream.connection import connection_of
 from stream.examples import Example
 from stream.installation import Installation, installed
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
 from stream.machine import Machine, print_json, print_machine, this_machine
-from stream.publisher import OutRecord, Publisher
 from stream.send import applicants_of
 from stream.settings import KafkaSettings
 from stream.simulate import Simulator, send_all

@@ -17,16 +17,16 @@ from rich.table import Table
 
 from stream.bench import pin, usage_at
 from stream.brokers import ApacheKafka
-from stream.connection import connection_of
 from stream.examples import Example
 from stream.installation import Installation, await_ready, installed
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.topics import create_topics
 from stream.machine import Machine, print_json, print_machine, this_machine
-from stream.publisher import OutRecord, Publisher
 from stream.send import applicants_of
 from stream.settings import Settings
 from stream.simulate import Simulator, send_all
 from stream.supervisor import RoleProcess
-from stream.topics import create_topics
 
 
 class _Decided(msgspec.Struct):

@@ -6,7 +6,7 @@ from datetime import datetime
 import msgspec
 
 from scoring.decision import Decision, DecisionBatch, instant, microseconds
-from stream.publisher import OutRecord
+from stream.kafka.publisher import OutRecord
 
 DECISION_TYPE = "credit.decision.made.v1"
 APPLICATION_TYPE = "credit.application.submitted.v1"

@@ -9,9 +9,9 @@ from scoring.recent import RecentEvents
 from stream.at_least_once import AtLeastOnce
 from stream.composition import parking_limit
 from stream.exactly_once import ExactlyOnce
-from stream.publisher import Output
+from stream.kafka.publisher import Output
+from stream.kafka.topic_settings import keeps_transactions
 from stream.settings import Settings
-from stream.topic_settings import keeps_transactions
 
 
 class DeliveryImpossible(Exception):

@@ -15,10 +15,10 @@ from rich.live import Live
 from rich.table import Table
 
 from sinks.store import StoreRefused, StoreUnavailable
-from stream.connection import connection_of
 from stream.examples import Example
 from stream.installation import Installation, installed
-from stream.publisher import Publisher
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import Publisher
 from stream.reading import status_of
 from stream.send import applicants_of
 from stream.simulate import Applicant, Sent, Simulator, send_at_rate

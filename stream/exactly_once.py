@@ -12,12 +12,12 @@ from aiokafka.structs import OffsetAndMetadata
 from scoring.parking import ParkingHistory
 from scoring.poll import Poll
 from scoring.recent import RecentEvents
-from stream.connection import Connection, connection_of
-from stream.groups import committed_offsets
-from stream.publisher import Output, TransactionalPublisher
+from stream.kafka.connection import Connection, connection_of
+from stream.kafka.groups import committed_offsets
+from stream.kafka.publisher import Output, TransactionalPublisher
+from stream.kafka.topics import parked_record_bytes
 from stream.read_back import read_back
 from stream.settings import KafkaSettings
-from stream.topics import parked_record_bytes
 
 logger = structlog.get_logger(__name__)
 

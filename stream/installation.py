@@ -17,9 +17,9 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from models.prepared import Prepared
 from models.train import train_prepared
 from sinks.door import SqlDoor
-from stream.app import ROLES, Role
 from stream.brokers import MockBroker
 from stream.examples import Example
+from stream.kafka.roles import ROLES, Role
 from stream.reading import status_of
 from stream.settings import Settings, environment_of, read_settings
 from stream.supervisor import RoleProcess, stop_all

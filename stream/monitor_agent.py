@@ -16,9 +16,9 @@ from monitoring.metrics import Metrics
 from scoring.poll import Poll
 from sinks.ledger import LedgerBatch, LedgerDamaged, decode
 from stream.app import Agent, Polls
-from stream.connection import connection_of
 from stream.in_flight import PollInFlight
-from stream.publisher import OutRecord, Publisher
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings
 
 logger = structlog.get_logger(__name__)

@@ -13,10 +13,10 @@ from aiokafka import ConsumerRecord
 
 from scoring.envelope import redriven_of
 from sinks.parked import ParkedDamaged, ParkedEvent, parse
-from stream.connection import connection_of
-from stream.records import each_record, offsets_of
+from stream.kafka.connection import connection_of
+from stream.kafka.records import each_record, offsets_of
+from stream.kafka.topics import check_topics
 from stream.settings import KafkaSettings
-from stream.topics import check_topics
 
 _PLACES = re.compile(
     r"(?:(?P<topic>[a-zA-Z0-9._-]{1,249})/)?(?P<partition>\d{1,10})/(?P<first>\d{1,19})"

@@ -8,10 +8,10 @@ from monitoring.metrics import Metrics
 from scoring.decision import instant
 from sinks.blocks import Unfit
 from sinks.parked import ParkedEvent
-from stream.connection import Connection, connection_of
-from stream.publisher import OutRecord, Publisher
+from stream.kafka.connection import Connection, connection_of
+from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.topics import parked_record_bytes
 from stream.settings import KafkaSettings
-from stream.topics import parked_record_bytes
 
 Park = Callable[[Sequence[Unfit]], Awaitable[None]]
 

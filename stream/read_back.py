@@ -16,8 +16,8 @@ from scoring.recent import RecentEvents
 from sinks.ledger import LedgerBatch, LedgerDamaged, decode
 from sinks.parked import ParkedDamaged, ParkedEvent, parse
 from stream.codec import EVENT_DIGEST
-from stream.connection import Connection
-from stream.records import each_record, offsets_of
+from stream.kafka.connection import Connection
+from stream.kafka.records import each_record, offsets_of
 from stream.settings import KafkaSettings
 
 _SECONDS = 20.0

@@ -1,6 +1,5 @@
 """Questions to ClickHouse and to running processes, and their answers as tables."""
 
-import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,19 +9,15 @@ import httpx
 import msgspec
 import numpy as np
 import pyarrow as pa
-from aiokafka import ConsumerRecord
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from models.release import Release
 from sinks.door import SqlDoor, StoreNotHosted
-from stream.connection import Connection
-from stream.records import each_record, offsets_of
 from stream.settings import Settings
 from stream.worker import store_of
 
-_READ_SECONDS = 60.0
 _SHOWN = 12  # features of a decision
 _WIDTH = 200  # of a table that no terminal shows
 
@@ -110,17 +105,6 @@ def _python(rows: pa.Table) -> list[dict[str, Any]]:
 
 def _console() -> Console:
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH)
-
-
-async def records_of(connection: Connection, topic: str) -> list[ConsumerRecord]:
-    """
-    Read a topic from its beginning to its present end, committed records only.
-
-    Without a group, so that nobody's offsets move. Raises aiokafka's KafkaError, TimeoutError.
-    """
-    async with asyncio.timeout(_READ_SECONDS):
-        there = await offsets_of(connection, topic)
-        return [record async for record in each_record(connection, topic, there)]
 
 
 def status_of(url: str) -> dict[str, Any] | None:

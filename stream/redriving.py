@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from aiokafka.errors import MessageSizeTooLargeError
 
 from scoring.envelope import REDRIVEN, REDRIVEN_OF
-from stream.connection import connection_of
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import MAX_BATCH_BYTES, OutRecord, Publisher, RecordTooLarge
+from stream.kafka.topics import describe_topics, parked_record_bytes
 from stream.parked_events import Parked, ParkedTopic, Tally
-from stream.publisher import MAX_BATCH_BYTES, OutRecord, Publisher, RecordTooLarge
 from stream.settings import KafkaSettings
-from stream.topics import describe_topics, parked_record_bytes
 
 _CHUNK_RECORDS, _CHUNK_BYTES = 500, 4_000_000
 _LARGE = MAX_BATCH_BYTES // 2

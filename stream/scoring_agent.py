@@ -19,10 +19,10 @@ from stream.app import Agent, Polls
 from stream.codec import decision_records
 from stream.delivery import Delivery, Lease
 from stream.in_flight import PollInFlight
+from stream.kafka.publisher import Output, OutRecord
+from stream.kafka.topics import parked_record_bytes
 from stream.lanes import in_lanes
-from stream.publisher import Output, OutRecord
 from stream.settings import KafkaSettings
-from stream.topics import parked_record_bytes
 
 Clock = Callable[[], int]
 """Gives the time in nanoseconds since 1970."""

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from models.prepared import KEY, ExampleMissing, Prepared
 from models.rows import RowsRefused, read_rows
-from stream.connection import connection_of
-from stream.publisher import OutRecord, Publisher
-from stream.rights import Right, check_rights
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.rights import Right, check_rights
 from stream.settings import KafkaSettings
 from stream.simulate import Applicant, Sent, Simulator, cloud_event, send_all, send_at_rate
 

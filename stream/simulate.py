@@ -13,7 +13,7 @@ import msgspec
 from aiokafka.partitioner import murmur2
 
 from stream.codec import APPLICATION_TYPE
-from stream.publisher import OutRecord, Publisher
+from stream.kafka.publisher import OutRecord, Publisher
 
 _CHUNK_SECONDS = 0.05
 _SOURCE = "creditstream-simulator"

@@ -13,7 +13,7 @@ from types import FrameType
 
 import structlog
 
-from stream.app import Role
+from stream.kafka.roles import Role
 from stream.settings import PREFIX, Settings, environment_of
 
 logger = structlog.get_logger(__name__)

@@ -26,7 +26,7 @@ from mode.types import ServiceT
 from scoring.poll import Poll
 from stream.gone import Gone, RecordsGone, StrictFetcher
 from stream.in_flight import PartitionProgress, PollInFlight
-from stream.pinned import replace
+from stream.kafka.pinned import replace
 from stream.readable_records import ReadableRecords
 
 # Faust asks the broker to hold a fetch for 1.5 s, in which a partition can stall.

@@ -26,16 +26,17 @@ from monitoring.status import (
     status_api,
 )
 from sinks.store import Certificates, ClickHouse, StoreRefused, StoreUnavailable, open_store
-from stream.app import Role, consumer_of, new_app, register, transport_of
-from stream.connection import KafkaRefused, KafkaUnavailable, connection_of
+from stream.app import consumer_of, new_app, register, transport_of
 from stream.gone import Gone, RecordsGone
+from stream.kafka.connection import KafkaRefused, KafkaUnavailable, connection_of
+from stream.kafka.rights import RightsMissing, check_rights
+from stream.kafka.roles import Role, inputs_of, outputs_of, rights_of
+from stream.kafka.topic_settings import check_parking, check_topic_settings
+from stream.kafka.topics import check_outputs, check_topics
 from stream.memory import calm_memory
 from stream.neighbours import await_neighbour
-from stream.rights import RightsMissing, check_rights
 from stream.settings import Settings
 from stream.settings.credentials import secret_of, tls_of
-from stream.topic_settings import check_parking, check_topic_settings
-from stream.topics import check_outputs, check_topics, inputs_of, outputs_of, rights_of
 from stream.watchdog import Watchdog
 
 if TYPE_CHECKING:

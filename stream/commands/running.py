@@ -74,7 +74,7 @@ def init(assign: SetOptions = None) -> None:
     import asyncio
 
     from sinks.migrations import migrate
-    from stream.topics import check_partitions, create_topics
+    from stream.kafka.topics import check_partitions, create_topics
     from stream.worker import store_of
 
     with errors():

@@ -15,7 +15,13 @@ from monitoring.difference import Kind
 from scoring.decision import decision_id
 from scoring.envelope import SourceInvalid, read_envelope
 from scoring.recent import event_digest
-from stream.connection import connection_of
+from stream.kafka.connection import connection_of
+from stream.kafka.topic_settings import keeps_transactions
+from stream.kafka.topics import (
+    check_outputs,
+    check_topics,
+    describe_topics,
+)
 from stream.reading import Asked
 from stream.reconcile.accounts import (
     HOUR_MS,
@@ -39,12 +45,6 @@ from stream.reconcile.topics import (
     parked_columns,
 )
 from stream.settings import KafkaSettings, Settings
-from stream.topic_settings import keeps_transactions
-from stream.topics import (
-    check_outputs,
-    check_topics,
-    describe_topics,
-)
 
 MOST_APPLICATIONS = 10_000_000
 """Of one partition at once: what is kept of them takes 48 bytes each."""

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from models.prepared import Prepared
 from sinks.door import SqlDoor
 from sinks.store import StoreRefused, StoreUnavailable
-from stream.app import Role
-from stream.connection import connection_of
-from stream.publisher import OutRecord, Publisher
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.roles import Role
 from stream.settings import KafkaSettings, Settings
 from stream.simulate import Applicant, Simulator, send_all
 from stream.supervisor import RoleProcess, stop_all

@@ -19,8 +19,8 @@ from models.release import open_release
 from models.score_file import score_file
 from scoring.poll import Headers
 from sinks.door import SqlDoor
-from stream.connection import connection_of
-from stream.publisher import OutRecord, Publisher
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
 from stream.reading import status_of
 from stream.reconcile.run import reconcile
 from stream.reconcile.topics import Period

@@ -13,9 +13,9 @@ from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic, RecordsToDelete
 
 from models.prepared import Prepared
-from stream.connection import connection_of
-from stream.publisher import OutRecord, Publisher
-from stream.reading import records_of
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.records import records_of
 from stream.settings import Settings, environment_of
 from stream.supervisor import console_script
 from tests.e2e.installation import PATIENCE_S, applications, installed

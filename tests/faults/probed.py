@@ -80,7 +80,7 @@ def probe_scoring(points: Points) -> None:
     import stream.exactly_once
     import stream.transport
     from scoring import pipeline
-    from stream import connection, publisher
+    from stream.kafka import connection, publisher
 
     class Producer(AIOKafkaProducer):  # type: ignore[misc] # untyped library
         async def begin_transaction(self) -> None:

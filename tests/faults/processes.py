@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from stream.app import Role
+from stream.kafka.roles import Role
 from stream.settings import Settings
 from stream.supervisor import RoleProcess, stop_all
 from tests.faults.points import Points

@@ -12,10 +12,10 @@ from scoring.pipeline import Pipeline
 from scoring.poll import Poll
 from sinks.parked import parse
 from sinks.store import ClickHouse
-from stream.connection import connection_of
 from stream.exactly_once import ExactlyOnce
-from stream.publisher import Output, OutRecord, Publisher
-from stream.reading import records_of
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import Output, OutRecord, Publisher
+from stream.kafka.records import records_of
 from stream.reconcile.report import Report
 from stream.reconcile.run import reconcile
 from stream.reconcile.topics import Period

@@ -22,15 +22,14 @@ from scoring.poll import Poll
 from sinks.parked import ParkedEvent, parse
 from stream.at_least_once import AtLeastOnce
 from stream.cli import app
-from stream.connection import connection_of
 from stream.exactly_once import ExactlyOnce
 from stream.in_flight import PollInFlight
-from stream.publisher import OutRecord, Publisher
-from stream.reading import records_of
-from stream.records import each_record, offsets_of
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.records import each_record, offsets_of, records_of
+from stream.kafka.topics import create_topics
 from stream.scoring_agent import TooMuchParked, scoring_agent
 from stream.settings import KafkaSettings, Settings, environment_of
-from stream.topics import create_topics
 from tests.builders import ATTRIBUTES, a_pipeline, an_event
 from tests.committed import committed
 from tests.integration.stream.test_start import kafka_at

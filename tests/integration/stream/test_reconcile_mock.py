@@ -8,9 +8,9 @@ from aiokafka import TopicPartition
 from scoring.poll import Poll
 from sinks.migrations import migrate
 from sinks.store import open_store
-from stream.connection import connection_of
-from stream.publisher import Output, Publisher
-from stream.reading import records_of
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import Output, Publisher
+from stream.kafka.records import records_of
 from stream.reconcile.run import reconcile
 from stream.reconcile.topics import Period
 from stream.scoring_agent import _outputs

@@ -7,12 +7,9 @@ import uuid
 import pytest
 
 from sinks.store import StoreUnavailable
-from stream.connection import Connection, KafkaUnavailable
-from stream.neighbours import await_neighbour
-from stream.settings import KafkaSettings
-from stream.supervisor import console_script
-from stream.topic_settings import TopicUnfit, check_parking, check_topic_settings
-from stream.topics import (
+from stream.kafka.connection import Connection, KafkaUnavailable
+from stream.kafka.topic_settings import TopicUnfit, check_parking, check_topic_settings
+from stream.kafka.topics import (
     PartitionsDiffer,
     check_outputs,
     check_partitions,
@@ -20,6 +17,9 @@ from stream.topics import (
     create_topics,
     ensure_topics,
 )
+from stream.neighbours import await_neighbour
+from stream.settings import KafkaSettings
+from stream.supervisor import console_script
 
 NOBODY = "127.0.0.1:1"
 

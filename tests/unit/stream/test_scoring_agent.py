@@ -16,7 +16,7 @@ from scoring.policy import Policy
 from scoring.poll import Poll
 from scoring.recent import RecentEvents
 from stream.in_flight import PollInFlight
-from stream.publisher import Output
+from stream.kafka.publisher import Output
 from stream.scoring_agent import TooMuchParked, _count, scoring_agent
 from stream.settings import KafkaSettings
 from tests.builders import (

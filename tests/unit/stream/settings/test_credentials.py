@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from stream.connection import connection_of
+from stream.kafka.connection import connection_of
 from stream.settings import KafkaSettings, SettingsInvalid
 from stream.settings.credentials import secret_of, tls_of
 from tests.certificates import Authority

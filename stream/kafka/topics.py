@@ -1,4 +1,4 @@
-"""Topics, created where they are missing; and what each role does with them."""
+"""Topics: described, held against the settings, and created where they are missing."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from aiokafka.errors import (
     for_code,
 )
 
-from stream.app import Role
-from stream.connection import Connection, KafkaUnavailable, connection_of
-from stream.rights import Right, RightsMissing
-from stream.settings import KafkaSettings, Settings
+from stream.kafka.connection import Connection, KafkaUnavailable, connection_of
+from stream.kafka.rights import Right, RightsMissing
+from stream.kafka.roles import Role, inputs_of, outputs_of
+from stream.settings import KafkaSettings
 
 _ASK_SECONDS = 5.0
 _CREATE_SECONDS = 30.0
@@ -26,47 +26,6 @@ _MAY_NOT = (TopicAuthorizationFailedError.errno, ClusterAuthorizationFailedError
 
 class PartitionsDiffer(Exception):
     """Topics have other numbers of partitions than the settings say; says which."""
-
-
-def inputs_of(kafka: KafkaSettings, role: Role) -> list[str]:
-    """Give the topics that a role reads."""
-    topics = {
-        "scoring": [kafka.applications],
-        "sink": [kafka.ledger, kafka.parked, kafka.alarms],
-        "monitor": [kafka.ledger],
-    }
-    return topics[role]
-
-
-def outputs_of(kafka: KafkaSettings, role: Role) -> list[str]:
-    """Give the topics that a role writes."""
-    topics = {
-        "scoring": [kafka.decisions, kafka.ledger, kafka.parked],
-        "sink": [kafka.parked],
-        "monitor": [kafka.alarms],
-    }
-    return topics[role]
-
-
-def rights_of(settings: Settings, role: Role) -> list[Right]:
-    """Give the rights that a role needs at a broker with ACLs that keeps transactions."""
-    kafka = settings.kafka
-    exactly_once = settings.delivery != "at_least_once"
-    group = f"{kafka.group_prefix}-{role}"
-    rights = [Right("Read", "topic", topic) for topic in inputs_of(kafka, role)]
-    rights += [Right("Write", "topic", topic) for topic in outputs_of(kafka, role)]
-    rights.append(Right("Read", "group", group))
-    if role == "scoring" and exactly_once:
-        rights.append(Right("Write", "transactional id", f"{group}-{kafka.applications}-"))
-    if role == "scoring":
-        # A new owner reads back what was decided last and, at least once, what was begun.
-        read = [kafka.decisions] if exactly_once else outputs_of(kafka, role)
-        rights += [Right("Read", "topic", topic) for topic in read]
-    if role == "sink" and settings.reconcile_minutes:
-        # It holds the ledger against the applications and their decisions.
-        rights += [Right("Read", "topic", topic) for topic in (kafka.applications, kafka.decisions)]
-        rights.append(Right("Describe", "group", f"{kafka.group_prefix}-scoring"))
-    return rights
 
 
 async def describe_topics(

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from stream.connection import Connection
+from stream.kafka.connection import Connection
 
 _READ_SECONDS = 60.0
 
@@ -59,6 +59,17 @@ async def each_record(
                 for record in records:
                     if record.offset in stretches[tp]:
                         yield record
+
+
+async def records_of(connection: Connection, topic: str) -> list[ConsumerRecord]:
+    """
+    Read a topic from its beginning to its present end, committed records only.
+
+    Without a group, so that nobody's offsets move. Raises aiokafka's KafkaError, TimeoutError.
+    """
+    async with asyncio.timeout(_READ_SECONDS):
+        there = await offsets_of(connection, topic)
+        return [record async for record in each_record(connection, topic, there)]
 
 
 def _reader(connection: Connection, *topics: str) -> AIOKafkaConsumer:

@@ -11,8 +11,8 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import OffsetAndMetadata
 
 from scoring.poll import Headers
-from stream.connection import Connection
-from stream.pinned import replace
+from stream.kafka.connection import Connection
+from stream.kafka.pinned import replace
 
 MAX_BATCH_BYTES = 900_000
 """Of what a broker takes by default: 1,048,588 bytes."""

@@ -8,7 +8,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, NotCoordinatorError
 from aiokafka.structs import OffsetAndMetadata
 
-from stream.connection import Connection
+from stream.kafka.connection import Connection
 
 _ASK_SECONDS = 10.0
 

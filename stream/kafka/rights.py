@@ -16,9 +16,9 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest
 
-from stream.allowed_on_topics import AllowedOnTopics
-from stream.connection import Connection
-from stream.pinned import replace
+from stream.kafka.allowed_on_topics import AllowedOnTopics
+from stream.kafka.connection import Connection
+from stream.kafka.pinned import replace
 
 _ASK_SECONDS = 5.0
 # AclOperation's codes; a broker answers with a bit for each that is allowed.

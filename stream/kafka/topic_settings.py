@@ -11,9 +11,9 @@ from aiokafka.errors import (
     for_code,
 )
 
-from stream.connection import KafkaUnavailable, connection_of
+from stream.kafka.connection import KafkaUnavailable, connection_of
+from stream.kafka.topics import describe_topics, parked_record_bytes
 from stream.settings import KafkaSettings
-from stream.topics import describe_topics, parked_record_bytes
 
 LIMIT = "max.message.bytes"
 _CLEANUP, _IN_SYNC = "cleanup.policy", "min.insync.replicas"

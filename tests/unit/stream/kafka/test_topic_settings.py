@@ -1,6 +1,6 @@
 import pytest
 
-from stream.topic_settings import TopicUnfit, doubts_about
+from stream.kafka.topic_settings import TopicUnfit, doubts_about
 
 
 def settings(in_sync: int, cleanup: str = "delete") -> dict[str, str]:
