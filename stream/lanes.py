@@ -4,8 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 
-from stream.app import Polls
-from stream.in_flight import PollInFlight
+from stream.transport.in_flight import PollInFlight, Polls
 
 Handle = Callable[[Sequence[PollInFlight]], Awaitable[None]]
 

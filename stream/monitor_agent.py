@@ -15,11 +15,10 @@ from monitoring.drift import CheckpointDamaged, DriftMonitor
 from monitoring.metrics import Metrics
 from scoring.poll import Poll
 from sinks.ledger import LedgerBatch, LedgerDamaged, decode
-from stream.app import Agent, Polls
-from stream.in_flight import PollInFlight
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.settings import KafkaSettings
+from stream.transport.in_flight import Agent, PollInFlight, Polls
 
 logger = structlog.get_logger(__name__)
 

@@ -15,14 +15,13 @@ from scoring.pipeline import Decided, Pipeline, source_share
 from scoring.poll import Poll
 from sinks.ledger import encode as encode_ledger
 from sinks.parked import ParkedEvent
-from stream.app import Agent, Polls
 from stream.codec import decision_records
 from stream.delivery import Delivery, Lease
-from stream.in_flight import PollInFlight
 from stream.kafka.publisher import Output, OutRecord
 from stream.kafka.topics import parked_record_bytes
 from stream.lanes import in_lanes
 from stream.settings import KafkaSettings
+from stream.transport.in_flight import Agent, PollInFlight, Polls
 
 Clock = Callable[[], int]
 """Gives the time in nanoseconds since 1970."""

@@ -12,10 +12,9 @@ from sinks.clickhouse import ClickHouseSink
 from sinks.isolation import Inserter
 from sinks.refusals import CAUSES
 from sinks.store import StoreUnavailable
-from stream.app import Agent, Polls
-from stream.in_flight import PollInFlight
 from stream.lanes import in_lanes
 from stream.parking import Park
+from stream.transport.in_flight import Agent, PollInFlight, Polls
 
 BLOCK_BYTES = 4 << 20
 """Of records that are inserted together, and of those that wait; a larger poll goes alone."""

@@ -27,7 +27,6 @@ from monitoring.status import (
 )
 from sinks.store import Certificates, ClickHouse, StoreRefused, StoreUnavailable, open_store
 from stream.app import consumer_of, new_app, register, transport_of
-from stream.gone import Gone, RecordsGone
 from stream.kafka.connection import KafkaRefused, KafkaUnavailable, connection_of
 from stream.kafka.rights import RightsMissing, check_rights
 from stream.kafka.roles import Role, inputs_of, outputs_of, rights_of
@@ -37,6 +36,7 @@ from stream.memory import calm_memory
 from stream.neighbours import await_neighbour
 from stream.settings import Settings
 from stream.settings.credentials import secret_of, tls_of
+from stream.transport.gone import Gone, RecordsGone
 from stream.watchdog import Watchdog
 
 if TYPE_CHECKING:

@@ -23,13 +23,13 @@ from sinks.parked import ParkedEvent, parse
 from stream.at_least_once import AtLeastOnce
 from stream.cli import app
 from stream.exactly_once import ExactlyOnce
-from stream.in_flight import PollInFlight
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.kafka.records import each_record, offsets_of, records_of
 from stream.kafka.topics import create_topics
 from stream.scoring_agent import TooMuchParked, scoring_agent
 from stream.settings import KafkaSettings, Settings, environment_of
+from stream.transport.in_flight import PollInFlight
 from tests.builders import ATTRIBUTES, a_pipeline, an_event
 from tests.committed import committed
 from tests.integration.stream.test_start import kafka_at

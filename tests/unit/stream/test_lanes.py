@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from scoring.poll import Poll
-from stream.in_flight import PollInFlight
 from stream.lanes import in_lanes
+from stream.transport.in_flight import PollInFlight
 
 
 def a_poll(partition: int, offset: int) -> PollInFlight:

@@ -7,8 +7,8 @@ from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.record.memory_records import MemoryRecords
 from faust.types import TP
 
-from stream.readable_records import ReadableRecords
-from stream.transport import PlainRecords
+from stream.transport.consumer import PlainRecords
+from stream.transport.readable_records import ReadableRecords
 from tests.batches import RawBatch
 
 ODD = b"\xff\xfename"

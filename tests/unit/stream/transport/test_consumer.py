@@ -9,9 +9,9 @@ from faust.transport.consumer import ThreadDelegateConsumer
 from faust.types import TP
 
 from scoring.poll import Poll
-from stream.gone import Gone, RecordsGone
-from stream.in_flight import PartitionProgress, PollInFlight
-from stream.transport import PollConsumer, PollConsumerThread, Transport
+from stream.transport.consumer import PollConsumer, PollConsumerThread, Transport
+from stream.transport.gone import Gone, RecordsGone
+from stream.transport.in_flight import PartitionProgress, PollInFlight
 
 PARTITION = TP("applications", 0)
 FETCH = 5
@@ -170,7 +170,7 @@ async def test_a_partition_is_given_back_when_what_was_begun_is_finished() -> No
 async def test_a_poll_that_is_never_finished_holds_a_partition_for_a_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("stream.transport.DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr("stream.transport.consumer.DRAIN_SECONDS", 0.05)
     consumer = Leaving(in_flight(begun=True))
 
     await asyncio.wait_for(consumer.wait_empty(), 1.0)

@@ -1,7 +1,7 @@
 """Polls in flight: what is under way in a partition, and what may be committed of it."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from scoring.poll import Poll
@@ -54,6 +54,10 @@ class PollInFlight:
         """Say that all output of the poll is acknowledged."""
         self.finished = True
         self._on_finish(self)
+
+
+Polls = AsyncIterable[PollInFlight]
+Agent = Callable[[Polls], Awaitable[None]]
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer import consumer as aiokafka_consumer
 from aiokafka.consumer import fetcher as aiokafka_fetcher
-from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     ConsumerStoppedError,
     IllegalStateError,
@@ -24,10 +23,11 @@ from mode import Service
 from mode.types import ServiceT
 
 from scoring.poll import Poll
-from stream.gone import Gone, RecordsGone, StrictFetcher
-from stream.in_flight import PartitionProgress, PollInFlight
 from stream.kafka.pinned import replace
-from stream.readable_records import ReadableRecords
+from stream.transport.gone import Gone, RecordsGone, StrictFetcher
+from stream.transport.in_flight import PartitionProgress, PollInFlight
+from stream.transport.readable_records import ReadableRecords
+from stream.transport.static_member import MemberReplaced, StaticCoordinator
 
 # Faust asks the broker to hold a fetch for 1.5 s, in which a partition can stall.
 LONGEST_FETCH_WAIT_MS = 100
@@ -45,42 +45,6 @@ class PartitionOwner(Protocol):
 
     async def take_over(self, partitions: Collection[int]) -> None:
         """Learn which partitions are assigned, before any record of them is handed over."""
-
-
-class MemberReplaced(KafkaError):  # type: ignore[misc] # untyped library
-    """A static member is one no more: another took its name, or its session ran out."""
-
-    errno = 82  # Kafka's FENCED_INSTANCE_ID, which aiokafka does not know
-
-
-class StaticCoordinator(GroupCoordinator):  # type: ignore[misc] # untyped library
-    """
-    A group's member which, where it has a name of its own, never takes that name back by itself.
-
-    aiokafka's heartbeat does not tell the name, so a member whose name another has taken is only
-    told that it is unknown. It would join again, and the two would throw each other out for ever.
-    """
-
-    _leaving = False
-
-    async def _maybe_leave_group(self) -> None:
-        self._leaving = True  # by our own will
-        try:
-            await super()._maybe_leave_group()
-        finally:
-            self._leaving = False
-
-    def reset_generation(self) -> None:
-        """Forget the membership; raises MemberReplaced where the broker has forgotten ours."""
-        if self._group_instance_id is None or self._leaving or self.generation <= 0:
-            super().reset_generation()
-            return
-        msg = (
-            f"no longer {self._group_instance_id!r} in group {self.group_id}: another process has "
-            "the same CREDITSTREAM_KAFKA__GROUP_INSTANCE_ID, or this one was silent for longer "
-            "than CREDITSTREAM_KAFKA__SESSION_TIMEOUT"
-        )
-        raise MemberReplaced(msg)
 
 
 class PlainRecords(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc] # untyped library
