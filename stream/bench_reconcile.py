@@ -33,10 +33,10 @@ from stream.kafka.connection import connection_of
 from stream.kafka.publisher import Output, OutRecord, Publisher
 from stream.kafka.topics import create_topics
 from stream.machine import Machine, print_json, print_machine, this_machine
+from stream.process.supervisor import console_script
 from stream.send import applicants_of
 from stream.settings import Settings, environment_of, read_settings
 from stream.simulate import Simulator
-from stream.supervisor import console_script
 from stream.worker import store_of
 
 _POLL = 2_000

@@ -20,9 +20,9 @@ from sinks.door import SqlDoor
 from stream.brokers import MockBroker
 from stream.examples import Example
 from stream.kafka.roles import ROLES, Role
+from stream.process.supervisor import RoleProcess, stop_all
 from stream.reading import status_of
 from stream.settings import Settings, environment_of, read_settings
-from stream.supervisor import RoleProcess, stop_all
 
 _READY_SECONDS = 60.0
 _LOOK_SECONDS = 0.1

@@ -12,9 +12,9 @@ from models.release import Release, ReleaseRefused, load_release
 from monitoring.report import ReportFailed, ReportFiles, ReportRefused, run_report
 from sinks.store import StoreRefused, StoreUnavailable
 from stream.composition import release_folder
+from stream.process.supervisor import told_to_stop
 from stream.reading import ask
 from stream.settings import Settings
-from stream.supervisor import told_to_stop
 
 logger = structlog.get_logger(__name__)
 

@@ -32,12 +32,12 @@ from stream.kafka.rights import RightsMissing, check_rights
 from stream.kafka.roles import Role, inputs_of, outputs_of, rights_of
 from stream.kafka.topic_settings import check_parking, check_topic_settings
 from stream.kafka.topics import check_outputs, check_topics
-from stream.memory import calm_memory
-from stream.neighbours import await_neighbour
+from stream.process.memory import calm_memory
+from stream.process.neighbours import await_neighbour
+from stream.process.watchdog import Watchdog
 from stream.settings import Settings
 from stream.settings.credentials import secret_of, tls_of
 from stream.transport.gone import Gone, RecordsGone
-from stream.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from stream.swap import CurrentPipeline

@@ -72,7 +72,7 @@ def report(
     """Draw recent decisions against the release's reference, as HTML and JSON."""
     from datetime import timedelta
 
-    from stream.logs import configure_logging
+    from stream.process.logs import configure_logging
     from stream.reporting import report as draw
     from stream.reporting import report_regularly
 

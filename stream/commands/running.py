@@ -53,8 +53,8 @@ def worker(
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Run agents until told to stop."""
-    from stream.logs import configure_logging
-    from stream.supervisor import end_with_parent, supervise
+    from stream.process.logs import configure_logging
+    from stream.process.supervisor import end_with_parent, supervise
     from stream.worker import run_worker
 
     with errors():

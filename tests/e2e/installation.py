@@ -18,9 +18,9 @@ from sinks.store import StoreRefused, StoreUnavailable
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.kafka.roles import Role
+from stream.process.supervisor import RoleProcess, stop_all
 from stream.settings import KafkaSettings, Settings
 from stream.simulate import Applicant, Simulator, send_all
-from stream.supervisor import RoleProcess, stop_all
 
 PATIENCE_S = 200.0
 

@@ -26,8 +26,8 @@ from models.prepared import KEY, Prepared
 from stream.cli import app
 from stream.examples import example_of
 from stream.installation import Installation, installed
+from stream.process.supervisor import console_script
 from stream.settings import environment_of
-from stream.supervisor import console_script
 from tests.builders import a_release
 from tests.e2e.conftest import EXAMPLE
 

@@ -17,9 +17,9 @@ from stream.kafka.topics import (
     create_topics,
     ensure_topics,
 )
-from stream.neighbours import await_neighbour
+from stream.process.neighbours import await_neighbour
+from stream.process.supervisor import console_script
 from stream.settings import KafkaSettings
-from stream.supervisor import console_script
 
 NOBODY = "127.0.0.1:1"
 

@@ -19,8 +19,8 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner, Result
 
 from stream.cli import app
+from stream.process.supervisor import console_script
 from stream.settings import PREFIX, described_settings
-from stream.supervisor import console_script
 from tests.builders import a_release
 
 ROOT = Path(__file__).parents[3]

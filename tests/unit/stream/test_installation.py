@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from stream.installation import FolderBusy, _alone, _with_ports
-from stream.supervisor import RoleProcess
+from stream.process.supervisor import RoleProcess
 
 
 def test_a_folder_holds_one_installation_at_a_time(tmp_path: Path) -> None:

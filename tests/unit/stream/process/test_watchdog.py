@@ -1,6 +1,6 @@
 import pytest
 
-from stream.watchdog import EXIT_STALLED, STOP_SECONDS, Watchdog
+from stream.process.watchdog import EXIT_STALLED, STOP_SECONDS, Watchdog
 
 
 class Clock:
