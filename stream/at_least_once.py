@@ -11,7 +11,7 @@ from scoring.envelope import read_envelope
 from scoring.parking import ParkingHistory, ParkingLimit
 from scoring.poll import Poll
 from scoring.recent import RecentEvents, event_digest
-from stream.codec import decision_record
+from stream.contracts.codec import decision_record
 from stream.kafka.connection import Connection, connection_of
 from stream.kafka.groups import committed_offsets
 from stream.kafka.publisher import Output, OutRecord, Publisher

@@ -25,8 +25,8 @@ from scoring.judge import judge
 from scoring.pipeline import Pipeline
 from scoring.poll import Poll
 from sinks.ledger import encode as encode_ledger
-from stream.codec import decision_records
 from stream.composition import release_folder, table_file
+from stream.contracts.codec import decision_records
 from stream.examples import Example
 from stream.installation import Installation, installed
 from stream.kafka.connection import connection_of

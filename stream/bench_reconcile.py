@@ -26,8 +26,8 @@ from sinks.clickhouse import ClickHouseSink
 from sinks.ledger import encode as encode_ledger
 from sinks.migrations import migrate
 from stream.brokers import ApacheKafka
-from stream.codec import decision_records
 from stream.composition import build_pipeline
+from stream.contracts.codec import decision_records
 from stream.examples import Example
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import Output, OutRecord, Publisher

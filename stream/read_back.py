@@ -15,7 +15,7 @@ from scoring.parking import ParkingHistory, ParkingLimit
 from scoring.recent import RecentEvents
 from sinks.ledger import LedgerBatch, LedgerDamaged, decode
 from sinks.parked import ParkedDamaged, ParkedEvent, parse
-from stream.codec import EVENT_DIGEST
+from stream.contracts.codec import EVENT_DIGEST
 from stream.kafka.connection import Connection
 from stream.kafka.records import each_record, offsets_of
 from stream.settings import KafkaSettings

@@ -15,7 +15,7 @@ from scoring.pipeline import Decided, Pipeline, source_share
 from scoring.poll import Poll
 from sinks.ledger import encode as encode_ledger
 from sinks.parked import ParkedEvent
-from stream.codec import decision_records
+from stream.contracts.codec import decision_records
 from stream.delivery import Delivery, Lease
 from stream.kafka.publisher import Output, OutRecord
 from stream.kafka.topics import parked_record_bytes

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from aiokafka.partitioner import murmur2
 
-from stream.codec import APPLICATION_TYPE
+from stream.contracts.codec import APPLICATION_TYPE
 from stream.kafka.publisher import OutRecord, Publisher
 
 _CHUNK_SECONDS = 0.05

@@ -91,7 +91,7 @@ def contracts(
     assign: SetOptions = None,
 ) -> None:
     """Write JSON Schemas, an AsyncAPI document, and the tables of a contracts.md in the folder."""
-    from stream.contracts import write_contracts
+    from stream.contracts.files import write_contracts
 
     with errors():
         settings = settings_of(assign)

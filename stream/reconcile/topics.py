@@ -19,7 +19,7 @@ from sinks.checksum import Hashes, LedgerHashes, answer_hash, parked_hash
 from sinks.ledger import LedgerDamaged
 from sinks.ledger import decode as decode_ledger
 from sinks.parked import ParkedDamaged, ParkedEvent, parse
-from stream.codec import EVENT_DIGEST
+from stream.contracts.codec import EVENT_DIGEST
 from stream.kafka.connection import KafkaUnavailable, connection_of
 from stream.kafka.groups import committed_offsets
 from stream.reconcile.accounts import HOUR_MS, Decisions, Integers, LedgerRows, Span

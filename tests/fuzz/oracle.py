@@ -15,7 +15,7 @@ from scoring.pipeline import Decided, Pipeline
 from scoring.poll import Headers, Poll
 from sinks import ledger
 from sinks.parked import PREFIX, ParkedEvent, parked_table, parse
-from stream.codec import decision_records
+from stream.contracts.codec import decision_records
 from stream.kafka.publisher import OutRecord
 from tests.builders import NOW_MS
 

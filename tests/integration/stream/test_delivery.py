@@ -11,7 +11,7 @@ from aiokafka.errors import ProducerFenced
 from scoring.parking import ParkingHistory
 from scoring.poll import Poll
 from stream.at_least_once import AtLeastOnce, SharedPartition
-from stream.codec import decision_records
+from stream.contracts.codec import decision_records
 from stream.delivery import DeliveryImpossible, delivery_of
 from stream.exactly_once import ExactlyOnce, LogTruncated, OwnedPartition
 from stream.kafka.publisher import Output, OutRecord, PublisherClosed

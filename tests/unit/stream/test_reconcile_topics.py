@@ -7,7 +7,7 @@ import pytest
 
 from scoring.poll import Headers
 from sinks.ledger import encode
-from stream.codec import decision_records
+from stream.contracts.codec import decision_records
 from stream.reconcile.topics import origins_of
 from stream.settings import KafkaSettings
 from tests.integration.sinks.stored import parked

@@ -19,8 +19,8 @@ from monitoring.alarm import DETECTORS, Alarm, alarm_id
 from scoring.decision import OUTCOMES, Reason
 from scoring.decode import CODES, ApplicationDecoder, EventLimits
 from sinks.parked import PREFIX, ParkedDamaged, ParkedEvent, SinkCode, parse
-from stream.codec import decision_records
-from stream.contracts import contract_files, schemas, tables, with_tables, write_contracts
+from stream.contracts.codec import decision_records
+from stream.contracts.files import contract_files, schemas, tables, with_tables, write_contracts
 from stream.kafka.roles import ROLES
 from stream.monitor_agent import _record as alarm_record
 from stream.settings import EventSettings, KafkaSettings
@@ -30,7 +30,7 @@ from tests.unit.scoring.test_decode import BAD, JSON
 from tests.unit.sinks.decisions import a_batch
 from tests.unit.sinks.test_parked import events as parked_events
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = Path(__file__).parents[4] / "docs"
 STALE = "is not what the types say: run `uv run creditstream contracts -o docs`"
 
 FORMATS = FormatChecker(["uuid"])

@@ -17,8 +17,8 @@ from scoring.decision import Decision, Origin, Reason, decision_id
 from scoring.envelope import LONGEST_SOURCE
 from sinks.ledger import LEDGER_SCHEMA
 from sinks.parked import ParkedEvent
-from stream.asyncapi import asyncapi
-from stream.headers import ParkedHeaders
+from stream.contracts.asyncapi import asyncapi
+from stream.contracts.headers import ParkedHeaders
 from stream.settings import EventSettings, KafkaSettings
 
 Document = dict[str, Any]

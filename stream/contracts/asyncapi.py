@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from sinks.ledger import LEDGER_SCHEMA, MAX_MESSAGE_BYTES
-from stream.headers import AlarmHeaders, ApplicationHeaders, DecisionHeaders
+from stream.contracts.headers import AlarmHeaders, ApplicationHeaders, DecisionHeaders
 from stream.settings import KafkaSettings
 
 Document = dict[str, Any]

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 from scoring.decode import Code
 from scoring.envelope import LONGEST_SOURCE, REDRIVEN, REDRIVEN_OF
 from sinks.parked import PREFIX, SinkCode, Stage
-from stream.codec import APPLICATION_TYPE, DECISION_TYPE, EVENT_DIGEST
+from stream.contracts.codec import APPLICATION_TYPE, DECISION_TYPE, EVENT_DIGEST
 
 _JSON = "application/json"
 
