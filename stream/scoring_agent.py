@@ -16,7 +16,7 @@ from scoring.poll import Poll
 from sinks.ledger import encode as encode_ledger
 from sinks.parked import ParkedEvent
 from stream.contracts.codec import decision_records
-from stream.delivery import Delivery, Lease
+from stream.delivery.protocols import Delivery, Lease
 from stream.kafka.publisher import Output, OutRecord
 from stream.kafka.topics import parked_record_bytes
 from stream.lanes import in_lanes

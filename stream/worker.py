@@ -166,7 +166,7 @@ async def _check_rights(settings: Settings, role: Role) -> None:
 
 def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Facts) -> None:
     from stream.composition import parking_limit
-    from stream.delivery import delivery_of
+    from stream.delivery.choice import delivery_of
     from stream.scoring_agent import scoring_agent
     from stream.swap import CurrentPipeline
 

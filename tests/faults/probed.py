@@ -77,7 +77,7 @@ def probe_scoring(points: Points) -> None:
     """Set the points of the scoring worker's cycle."""
     from aiokafka import AIOKafkaProducer
 
-    import stream.exactly_once
+    import stream.delivery.exactly_once
     import stream.transport.consumer
     from scoring import pipeline
     from stream.kafka import connection, publisher
@@ -114,9 +114,9 @@ def probe_scoring(points: Points) -> None:
     before(pipeline, "judge", points, "enriched")
     before(stream.transport.consumer.PollConsumer, "on_partitions_revoked", points, "revoked")
     after(publisher.TransactionalPublisher, "__aenter__", points, "entered")
-    before(stream.exactly_once.ExactlyOnce, "_committed", points, "fenced")
-    before(stream.exactly_once, "read_back", points, "reading_back")
-    after(stream.exactly_once.ExactlyOnce, "take_over", points, "assigned")
+    before(stream.delivery.exactly_once.ExactlyOnce, "_committed", points, "fenced")
+    before(stream.delivery.exactly_once, "read_back", points, "reading_back")
+    after(stream.delivery.exactly_once.ExactlyOnce, "take_over", points, "assigned")
 
 
 def probe_sink(points: Points) -> None:

@@ -12,8 +12,8 @@ from monitoring.metrics import Metrics
 from scoring.pipeline import Pipeline
 from scoring.policy import Policy
 from sinks.clickhouse import ClickHouseSink
-from stream.at_least_once import AtLeastOnce
-from stream.exactly_once import ExactlyOnce
+from stream.delivery.at_least_once import AtLeastOnce
+from stream.delivery.exactly_once import ExactlyOnce
 from stream.parking import parking
 from stream.scoring_agent import scoring_agent
 from stream.settings import KafkaSettings

@@ -12,7 +12,7 @@ from scoring.pipeline import Pipeline
 from scoring.poll import Poll
 from sinks.parked import parse
 from sinks.store import ClickHouse
-from stream.exactly_once import ExactlyOnce
+from stream.delivery.exactly_once import ExactlyOnce
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import Output, OutRecord, Publisher
 from stream.kafka.records import records_of

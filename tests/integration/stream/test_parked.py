@@ -20,9 +20,9 @@ from scoring.parking import ParkingLimit
 from scoring.pipeline import Pipeline
 from scoring.poll import Poll
 from sinks.parked import ParkedEvent, parse
-from stream.at_least_once import AtLeastOnce
 from stream.cli import app
-from stream.exactly_once import ExactlyOnce
+from stream.delivery.at_least_once import AtLeastOnce
+from stream.delivery.exactly_once import ExactlyOnce
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.kafka.records import each_record, offsets_of, records_of

@@ -12,11 +12,11 @@ from scoring.parking import ParkingHistory, ParkingLimit
 from scoring.poll import Poll
 from scoring.recent import RecentEvents, event_digest
 from stream.contracts.codec import decision_record
+from stream.delivery.read_back import Begun, parked_before, read_back, read_begun
 from stream.kafka.connection import Connection, connection_of
 from stream.kafka.groups import committed_offsets
 from stream.kafka.publisher import Output, OutRecord, Publisher
 from stream.kafka.topics import parked_record_bytes
-from stream.read_back import Begun, parked_before, read_back, read_begun
 from stream.settings import KafkaSettings
 
 logger = structlog.get_logger(__name__)

@@ -1,4 +1,4 @@
-"""How a poll's output and its offset reach Kafka: in one transaction, or one after the other."""
+"""What an agent asks of delivery: a lease of each partition, and a poll's output written."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, Self
@@ -6,16 +6,7 @@ from typing import Protocol, Self
 from scoring.parking import ParkingHistory
 from scoring.poll import Poll
 from scoring.recent import RecentEvents
-from stream.at_least_once import AtLeastOnce
-from stream.composition import parking_limit
-from stream.exactly_once import ExactlyOnce
 from stream.kafka.publisher import Output
-from stream.kafka.topic_settings import keeps_transactions
-from stream.settings import Settings
-
-
-class DeliveryImpossible(Exception):
-    """The broker cannot do what the settings ask for; says what to set instead."""
 
 
 class Lease(Protocol):
@@ -59,22 +50,3 @@ class Delivery(Protocol):
 
     def lease(self, partition: int) -> Lease | None:
         """Give a partition's present lease, for one poll from beginning to end; None: another's."""
-
-
-async def delivery_of(settings: Settings, group: str) -> AtLeastOnce | ExactlyOnce:
-    """
-    Make what the settings ask for or, where they do not, the best that the broker can do.
-
-    Raises DeliveryImpossible, KafkaUnavailable.
-    """
-    kafka, wanted = settings.kafka, settings.delivery
-    able = await keeps_transactions(kafka)
-    if wanted == "exactly_once" and not able:
-        msg = (
-            f"the broker at {kafka.bootstrap_servers} keeps no transactions: "
-            "set CREDITSTREAM_DELIVERY=at_least_once"
-        )
-        raise DeliveryImpossible(msg)
-    if wanted == "at_least_once" or not able:
-        return AtLeastOnce(kafka, group, parking_limit(settings))
-    return ExactlyOnce(kafka, group)

@@ -12,11 +12,11 @@ from aiokafka.structs import OffsetAndMetadata
 from scoring.parking import ParkingHistory
 from scoring.poll import Poll
 from scoring.recent import RecentEvents
+from stream.delivery.read_back import read_back
 from stream.kafka.connection import Connection, connection_of
 from stream.kafka.groups import committed_offsets
 from stream.kafka.publisher import Output, TransactionalPublisher
 from stream.kafka.topics import parked_record_bytes
-from stream.read_back import read_back
 from stream.settings import KafkaSettings
 
 logger = structlog.get_logger(__name__)
