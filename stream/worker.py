@@ -165,9 +165,9 @@ async def _check_rights(settings: Settings, role: Role) -> None:
 
 
 def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Facts) -> None:
+    from stream.agents.scoring import scoring_agent
     from stream.composition import parking_limit
     from stream.delivery.choice import delivery_of
-    from stream.scoring_agent import scoring_agent
     from stream.swap import CurrentPipeline
 
     kafka = settings.kafka
@@ -189,8 +189,8 @@ def _add_sink(
 ) -> Callable[[str], bytes] | None:
     from sinks.clickhouse import ClickHouseSink
     from sinks.migrations import migrate
-    from stream.parking import parking
-    from stream.sink_agent import sink_agent
+    from stream.agents.parking import parking
+    from stream.agents.sink import sink_agent
 
     def ready() -> ClickHouse:
         store = store_of(settings)
@@ -252,8 +252,8 @@ def _add_monitor(app: faust.App, settings: Settings, metrics: Metrics) -> None:
     from monitoring.drift import DriftMonitor
     from monitoring.psi import ReferenceBins
     from sinks.ledger import LedgerBatch
+    from stream.agents.monitor import monitor_agent
     from stream.composition import release_folder
-    from stream.monitor_agent import monitor_agent
 
     def new_monitor(batch: LedgerBatch) -> DriftMonitor:
         release = open_release(release_folder(settings.release, batch.release))

@@ -131,9 +131,9 @@ def probe_sink(points: Points) -> None:
 
 def probe_monitor(points: Points) -> None:
     """Set the points of the monitor's cycle."""
-    import stream.monitor_agent
+    import stream.agents.monitor
 
-    around(stream.monitor_agent, "_save", points, "checkpoint_writing", "checkpoint_written")
+    around(stream.agents.monitor, "_save", points, "checkpoint_writing", "checkpoint_written")
 
 
 def main() -> None:

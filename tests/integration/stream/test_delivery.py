@@ -10,13 +10,13 @@ from aiokafka.errors import ProducerFenced
 
 from scoring.parking import ParkingHistory
 from scoring.poll import Poll
+from stream.agents.scoring import _outputs
 from stream.contracts.codec import decision_records
 from stream.delivery.at_least_once import AtLeastOnce, SharedPartition
 from stream.delivery.choice import DeliveryImpossible, delivery_of
 from stream.delivery.exactly_once import ExactlyOnce, LogTruncated, OwnedPartition
 from stream.kafka.publisher import Output, OutRecord, PublisherClosed
 from stream.kafka.topics import check_topics, create_topics
-from stream.scoring_agent import _outputs
 from stream.settings import KafkaSettings, read_settings
 from tests.builders import NOW_MS, a_pipeline, an_event
 from tests.committed import committed

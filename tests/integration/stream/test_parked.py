@@ -20,6 +20,7 @@ from scoring.parking import ParkingLimit
 from scoring.pipeline import Pipeline
 from scoring.poll import Poll
 from sinks.parked import ParkedEvent, parse
+from stream.agents.scoring import TooMuchParked, scoring_agent
 from stream.cli import app
 from stream.delivery.at_least_once import AtLeastOnce
 from stream.delivery.exactly_once import ExactlyOnce
@@ -27,7 +28,6 @@ from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.kafka.records import each_record, offsets_of, records_of
 from stream.kafka.topics import create_topics
-from stream.scoring_agent import TooMuchParked, scoring_agent
 from stream.settings import KafkaSettings, Settings, environment_of
 from stream.transport.in_flight import PollInFlight
 from tests.builders import ATTRIBUTES, a_pipeline, an_event

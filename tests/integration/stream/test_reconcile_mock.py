@@ -8,12 +8,12 @@ from aiokafka import TopicPartition
 from scoring.poll import Poll
 from sinks.migrations import migrate
 from sinks.store import open_store
+from stream.agents.scoring import _outputs
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import Output, Publisher
 from stream.kafka.records import records_of
 from stream.reconcile.run import reconcile
 from stream.reconcile.topics import Period
-from stream.scoring_agent import _outputs
 from stream.settings import KafkaSettings, read_settings
 from tests.integration.stream.reconciled import Installed, bad, event, poll_of
 from tests.integration.stream.test_start import kafka_at

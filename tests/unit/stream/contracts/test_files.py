@@ -19,10 +19,10 @@ from monitoring.alarm import DETECTORS, Alarm, alarm_id
 from scoring.decision import OUTCOMES, Reason
 from scoring.decode import CODES, ApplicationDecoder, EventLimits
 from sinks.parked import PREFIX, ParkedDamaged, ParkedEvent, SinkCode, parse
+from stream.agents.monitor import _record as alarm_record
 from stream.contracts.codec import decision_records
 from stream.contracts.files import contract_files, schemas, tables, with_tables, write_contracts
 from stream.kafka.roles import ROLES
-from stream.monitor_agent import _record as alarm_record
 from stream.settings import EventSettings, KafkaSettings
 from stream.simulate import cloud_event
 from tests.builders import ATTRIBUTES, NOW_MS, a_pipeline, a_poll, an_event

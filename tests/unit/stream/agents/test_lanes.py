@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from scoring.poll import Poll
-from stream.lanes import in_lanes
+from stream.agents.lanes import in_lanes
 from stream.transport.in_flight import PollInFlight
 
 

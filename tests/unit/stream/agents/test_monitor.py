@@ -7,7 +7,7 @@ from monitoring.psi import ReferenceBins
 from scoring.decision import DecisionBatch
 from scoring.poll import Poll
 from sinks.ledger import LedgerBatch, encode
-from stream.monitor_agent import _State, _watch_poll
+from stream.agents.monitor import _State, _watch_poll
 from tests.unit.sinks.decisions import a_batch
 from tests.unit.sinks.test_ledger import WITHOUT_AGE
 

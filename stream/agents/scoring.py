@@ -15,11 +15,11 @@ from scoring.pipeline import Decided, Pipeline, source_share
 from scoring.poll import Poll
 from sinks.ledger import encode as encode_ledger
 from sinks.parked import ParkedEvent
+from stream.agents.lanes import in_lanes
 from stream.contracts.codec import decision_records
 from stream.delivery.protocols import Delivery, Lease
 from stream.kafka.publisher import Output, OutRecord
 from stream.kafka.topics import parked_record_bytes
-from stream.lanes import in_lanes
 from stream.settings import KafkaSettings
 from stream.transport.in_flight import Agent, PollInFlight, Polls
 

@@ -12,8 +12,8 @@ from sinks.clickhouse import ClickHouseSink
 from sinks.isolation import Inserter
 from sinks.refusals import CAUSES
 from sinks.store import StoreUnavailable
-from stream.lanes import in_lanes
-from stream.parking import Park
+from stream.agents.lanes import in_lanes
+from stream.agents.parking import Park
 from stream.transport.in_flight import Agent, PollInFlight, Polls
 
 BLOCK_BYTES = 4 << 20

@@ -15,8 +15,8 @@ from scoring.pipeline import Pipeline
 from scoring.policy import Policy
 from scoring.poll import Poll
 from scoring.recent import RecentEvents
+from stream.agents.scoring import TooMuchParked, _count, scoring_agent
 from stream.kafka.publisher import Output
-from stream.scoring_agent import TooMuchParked, _count, scoring_agent
 from stream.settings import KafkaSettings
 from stream.transport.in_flight import PollInFlight
 from tests.builders import (
