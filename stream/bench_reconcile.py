@@ -37,7 +37,7 @@ from stream.process.supervisor import console_script
 from stream.send import applicants_of
 from stream.settings import Settings, environment_of, read_settings
 from stream.simulate import Simulator
-from stream.worker import store_of
+from stream.store import store_of
 
 _POLL = 2_000
 _INSERTED_TOGETHER = 10

@@ -16,7 +16,7 @@ from rich.text import Text
 from models.release import Release
 from sinks.door import SqlDoor, StoreNotHosted
 from stream.settings import Settings
-from stream.worker import store_of
+from stream.store import store_of
 
 _SHOWN = 12  # features of a decision
 _WIDTH = 200  # of a table that no terminal shows

@@ -25,7 +25,7 @@ from monitoring.status import (
     served,
     status_api,
 )
-from sinks.store import Certificates, ClickHouse, StoreRefused, StoreUnavailable, open_store
+from sinks.store import ClickHouse, StoreRefused, StoreUnavailable
 from stream.app import consumer_of, new_app, register, transport_of
 from stream.kafka.connection import KafkaRefused, KafkaUnavailable, connection_of
 from stream.kafka.rights import RightsMissing, check_rights
@@ -36,7 +36,7 @@ from stream.process.memory import calm_memory
 from stream.process.neighbours import await_neighbour
 from stream.process.watchdog import Watchdog
 from stream.settings import Settings
-from stream.settings.credentials import secret_of, tls_of
+from stream.store import store_of
 from stream.transport.gone import Gone, RecordsGone
 
 if TYPE_CHECKING:
@@ -264,23 +264,6 @@ def _add_monitor(app: faust.App, settings: Settings, metrics: Metrics) -> None:
 
     agent = monitor_agent(settings.kafka, settings.monitor.checkpoint, new_monitor, metrics)
     register(app, settings.kafka.ledger, "watch", agent)
-
-
-def store_of(settings: Settings, *, read_only: bool = False) -> ClickHouse:
-    """Open the store of the settings; raises StoreUnavailable, StoreRefused, SettingsInvalid."""
-    store = settings.store
-    prefix = "CREDITSTREAM_STORE__"
-    if store.ssl_cafile or store.ssl_certfile:
-        # The driver's errors do not name what is wrong with which file.
-        tls_of(prefix, store.ssl_cafile, store.ssl_certfile, store.ssl_keyfile)
-    return open_store(
-        store.url,
-        user=store.user,
-        password=secret_of(store.password, store.password_file, f"{prefix}PASSWORD"),
-        database=store.database,
-        certificates=Certificates(store.ssl_cafile, store.ssl_certfile, store.ssl_keyfile),
-        read_only=read_only,
-    )
 
 
 def _add_status(

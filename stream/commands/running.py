@@ -75,7 +75,7 @@ def init(assign: SetOptions = None) -> None:
 
     from sinks.migrations import migrate
     from stream.kafka.topics import check_partitions, create_topics
-    from stream.worker import store_of
+    from stream.store import store_of
 
     with errors():
         settings = settings_of(assign)
