@@ -15,12 +15,12 @@ from rich.live import Live
 from rich.table import Table
 
 from sinks.store import StoreRefused, StoreUnavailable
+from stream.asking.questions import status_of
 from stream.examples import Example
 from stream.installation import Installation, installed
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import Publisher
 from stream.process.supervisor import Command, console_script, stop_all, told_to_stop
-from stream.reading import status_of
 from stream.send import applicants_of
 from stream.simulate import Applicant, Sent, Simulator, send_at_rate
 from stream.summary import decisions_of, reconciled, summarise

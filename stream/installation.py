@@ -17,11 +17,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from models.prepared import Prepared
 from models.train import train_prepared
 from sinks.door import SqlDoor
+from stream.asking.questions import status_of
 from stream.brokers import MockBroker
 from stream.examples import Example
 from stream.kafka.roles import ROLES, Role
 from stream.process.supervisor import RoleProcess, stop_all
-from stream.reading import status_of
 from stream.settings import Settings, environment_of, read_settings
 
 _READY_SECONDS = 60.0

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from sinks.parked import ParkedEvent
+from stream.asking.shown import visible
 from stream.parked_events import Parked, Tally
-from stream.reading import visible
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

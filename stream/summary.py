@@ -16,9 +16,9 @@ from models.prepared import KEY, LABEL, Prepared
 from monitoring.difference import Kind
 from scoring.decision import OUTCOMES, Decision
 from sinks.door import SqlDoor
+from stream.asking.shown import rows_table
 from stream.kafka.connection import connection_of
 from stream.kafka.records import records_of
-from stream.reading import rows_table
 from stream.reconcile.report import Report, print_report
 from stream.reconcile.run import reconcile
 from stream.reconcile.topics import Period

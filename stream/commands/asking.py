@@ -11,7 +11,8 @@ from stream.commands.boundary import WORK, Json, SetOptions, errors, roles_of, s
 
 def sql(query: str, *, as_json: Json = False, assign: SetOptions = None) -> None:
     """Ask ClickHouse, read-only."""
-    from stream.reading import ask, print_rows
+    from stream.asking.questions import ask
+    from stream.asking.shown import print_rows
 
     with errors():
         print_rows(ask(settings_of(assign), query), as_json=as_json)
@@ -19,8 +20,7 @@ def sql(query: str, *, as_json: Json = False, assign: SetOptions = None) -> None
 
 def decision_show(decision_id: str, *, as_json: Json = False, assign: SetOptions = None) -> None:
     """Show a decision with the features that it was made on."""
-    from stream.reading import print_decision
-    from stream.stored import find_decision, release_of
+    from stream.asking.decision import find_decision, print_decision, release_of
 
     with errors():
         settings = settings_of(assign)
@@ -33,7 +33,7 @@ def decision_show(decision_id: str, *, as_json: Json = False, assign: SetOptions
 
 def decision_reproduce(decision_id: str, assign: SetOptions = None) -> None:
     """Make a decision again from its stored features and its release, and compare every bit."""
-    from stream.stored import find_decision, release_of, reproduce
+    from stream.asking.decision import find_decision, release_of, reproduce
 
     with errors():
         settings = settings_of(assign)
@@ -52,7 +52,8 @@ def decision_reproduce(decision_id: str, assign: SetOptions = None) -> None:
 
 def drift(*, as_json: Json = False, assign: SetOptions = None) -> None:
     """Show drift alarms, the newest first, and each feature's statistics."""
-    from stream.reading import ask, print_drift, print_rows
+    from stream.asking.questions import ask
+    from stream.asking.shown import print_drift, print_rows
 
     with errors():
         settings = settings_of(assign)
@@ -72,9 +73,9 @@ def report(
     """Draw recent decisions against the release's reference, as HTML and JSON."""
     from datetime import timedelta
 
+    from stream.asking.report import report as draw
+    from stream.asking.report import report_regularly
     from stream.process.logs import configure_logging
-    from stream.reporting import report as draw
-    from stream.reporting import report_regularly
 
     with errors():
         settings = settings_of(assign)
@@ -179,7 +180,7 @@ def doctor(
     assign: SetOptions = None,
 ) -> None:
     """Say what works, what is missing, and how to get it."""
-    from stream.doctor import examine
+    from stream.asking.doctor import examine
 
     with errors():
         roles = roles_of(agents)

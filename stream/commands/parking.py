@@ -139,9 +139,9 @@ def _in_utc(at: datetime | None) -> datetime | None:
 
 
 async def _list(settings: Any, wanted: "Wanted", limit: int | None, *, as_json: bool) -> None:
+    from stream.asking.shown import print_rows
     from stream.parked_events import Newest, ParkedTopic, Tally
     from stream.parked_shown import events_table, tally_table, told
-    from stream.reading import print_rows
 
     topic = await ParkedTopic.open(settings.kafka, wanted)
     tally = Tally()

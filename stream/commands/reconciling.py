@@ -36,7 +36,7 @@ def reconcile(
     import msgspec
     from rich.console import Console
 
-    from stream.reading import asked
+    from stream.asking.questions import asked
     from stream.reconcile.report import print_report
     from stream.reconcile.run import reconcile as run
     from stream.reconcile.topics import Period

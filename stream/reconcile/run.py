@@ -15,6 +15,7 @@ from monitoring.difference import Kind
 from scoring.decision import decision_id
 from scoring.envelope import SourceInvalid, read_envelope
 from scoring.recent import event_digest
+from stream.asking.questions import Asked
 from stream.kafka.connection import connection_of
 from stream.kafka.topic_settings import keeps_transactions
 from stream.kafka.topics import (
@@ -22,7 +23,6 @@ from stream.kafka.topics import (
     check_topics,
     describe_topics,
 )
-from stream.reading import Asked
 from stream.reconcile.accounts import (
     HOUR_MS,
     Counts,

@@ -11,12 +11,12 @@ import pytest
 
 from models.prepared import Prepared
 from sinks.door import SqlDoor
-from stream.doctor import examine
+from stream.asking.doctor import examine
+from stream.asking.questions import status_of
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import Publisher
 from stream.kafka.rights import Right
 from stream.kafka.topics import create_topics
-from stream.reading import status_of
 from stream.settings import KafkaSettings, Settings, read_settings
 from stream.simulate import send_all
 from tests.builders import a_release

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from models.release import Release, ReleaseRefused, load_release
 from monitoring.report import ReportFailed, ReportFiles, ReportRefused, run_report
 from sinks.store import StoreRefused, StoreUnavailable
+from stream.asking.questions import ask
 from stream.composition import release_folder
 from stream.process.supervisor import told_to_stop
-from stream.reading import ask
 from stream.settings import Settings
 
 logger = structlog.get_logger(__name__)

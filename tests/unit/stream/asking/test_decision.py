@@ -8,9 +8,8 @@ from models.release import Release, open_release
 from scoring.decision import DecisionBatch
 from scoring.pipeline import Pipeline
 from sinks.ledger import decode, encode
-from stream.reading import print_decision
+from stream.asking.decision import DecisionNotFound, find_decision, print_decision, reproduce
 from stream.settings import Settings
-from stream.stored import DecisionNotFound, find_decision, reproduce
 from tests.builders import SUBMITTED, a_poll, a_release, a_table, an_event
 
 
@@ -118,3 +117,37 @@ def test_what_differs_in_a_bit_is_named(
 def test_an_id_that_is_none_is_refused_before_anybody_is_asked() -> None:
     with pytest.raises(DecisionNotFound, match="'seven' is no decision id, which is a UUID"):
         find_decision(Settings(), "seven")
+
+
+def test_a_decision_without_features_names_neither_a_feature_nor_a_date(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = open_release(a_release(tmp_path))
+    reason = {"code": "N01", "feature": "", "contribution": 0.0}
+    stored = {
+        "outcome": "refer",
+        "application_id": "A-7",
+        "default_probability": None,
+        "score": None,
+        "risk_band": None,
+        "reasons": [reason],
+        "event_id": "0d2c",
+        "source": "web",
+        "origin_topic": "applications",
+        "origin_partition": 2,
+        "origin_offset": 41,
+        "submitted_at": "2026-01-02",
+        "decided_at": "2026-01-02",
+        "feature_source": "none",
+        "features_as_of": None,
+        "features_age_s": None,
+        "features_stale": False,
+        "features": [],
+        "release": release.id,
+    }
+
+    print_decision(stored, release)
+
+    told = capsys.readouterr().out.splitlines()
+    assert "+0.0000  No information about the applicant is available. (N01)" in told
+    assert "features none" in told

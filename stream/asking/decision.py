@@ -8,13 +8,15 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from rich.table import Table
 
 from models.release import Release, load_release
 from scoring.decision import BANDS, FEATURE_SOURCES, NO_TIME, OUTCOMES, Reason
 from scoring.freshness import Freshness
 from scoring.judge import judge
+from stream.asking.questions import ask
+from stream.asking.shown import new_console, visible
 from stream.composition import release_folder
-from stream.reading import ask
 from stream.settings import Settings
 
 _FIND = """
@@ -27,6 +29,7 @@ WHERE decision_ledger.decision_id = UUIDStringToNum('{id}')
 """
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SHOWN = 12  # features
 
 
 class DecisionNotFound(Exception):
@@ -111,3 +114,47 @@ def _is_stale(stored: dict[str, Any], freshness: Freshness | None) -> bool:
 
 def _microseconds(at: datetime | None) -> NDArray[np.int64]:
     return np.array([NO_TIME if at is None else (at - _EPOCH) // timedelta(microseconds=1)])
+
+
+def print_decision(stored: dict[str, Any], release: Release) -> None:
+    """Print a stored decision: what, why, and how the model's parts add up."""
+    console = new_console()
+    lines = [f"{stored['outcome']}   application {stored['application_id']}"]
+    if stored["score"] is not None:
+        probability = f"default probability {stored['default_probability']:.4%}"
+        lines.append(f"{probability}   {stored['score']} points   risk {stored['risk_band']}")
+    lines += [
+        f"{reason['contribution']:+.4f}  {release.policy.text_of(reason['code'])} "
+        f"({', '.join(filter(None, (reason['code'], reason['feature'])))})"
+        for reason in stored["reasons"]
+    ]
+    origin = "/".join(str(stored[f"origin_{part}"]) for part in ("topic", "partition", "offset"))
+    lines += [
+        f"event {stored['event_id']} of {stored['source']}, {origin}",
+        f"submitted {stored['submitted_at']}, decided {stored['decided_at']}",
+        f"features {stored['feature_source']}{_as_of(stored)}",
+        f"release {stored['release']}",
+    ]
+    for line in lines:
+        console.print(visible(line), highlight=False, markup=False, soft_wrap=True)
+    if not stored["features"]:
+        return
+    features = np.array([stored["features"]], dtype=np.float32)
+    *parts, mean = release.scorer.contributions(features)[0].tolist()
+    table = Table("feature", "value", "adds to the log-odds")
+    table.add_row("(mean of the model)", "", f"{mean:+.4f}")
+    strongest = sorted(range(len(parts)), key=lambda index: -abs(parts[index]))
+    for index in strongest[:_SHOWN]:
+        name, value = release.schema.names[index], stored["features"][index]
+        table.add_row(name, f"{value:g}", f"{parts[index]:+.4f}")
+    rest = strongest[_SHOWN:]
+    table.add_row(f"({len(rest)} others)", "", f"{sum(parts[index] for index in rest):+.4f}")
+    table.add_row("log-odds of default", "", f"{mean + sum(parts):+.4f}", style="bold")
+    console.print(table)
+
+
+def _as_of(stored: dict[str, Any]) -> str:
+    as_of, age = stored["features_as_of"], stored["features_age_s"]
+    said = "" if as_of is None else f", as of {as_of}"
+    said += "" if age is None else f", {age / 86_400:.1f} days old"
+    return said + (", stale" if stored["features_stale"] else "")

@@ -12,13 +12,13 @@ from rich.markup import escape
 from features.snapshot import SnapshotRefused, load_snapshot
 from models.release import Release, ReleaseRefused, load_release
 from sinks.store import StoreRefused, StoreUnavailable
+from stream.asking.questions import ask, status_of
 from stream.composition import release_folder, table_file
 from stream.kafka.connection import connection_of
 from stream.kafka.rights import RightsMissing, check_rights
 from stream.kafka.roles import ROLES, Role, inputs_of, outputs_of, rights_of
 from stream.kafka.topic_settings import check_parking, check_topic_settings
 from stream.kafka.topics import check_partitions, describe_topics
-from stream.reading import ask, status_of
 from stream.settings import Settings
 
 _INIT = "run `creditstream init`"
