@@ -11,7 +11,7 @@ from scoring.envelope import REDRIVEN, REDRIVEN_OF
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import MAX_BATCH_BYTES, OutRecord, Publisher, RecordTooLarge
 from stream.kafka.topics import describe_topics, parked_record_bytes
-from stream.parked_events import Parked, ParkedTopic, Tally
+from stream.parked.events import Parked, ParkedTopic, Tally
 from stream.settings import KafkaSettings
 
 _CHUNK_RECORDS, _CHUNK_BYTES = 500, 4_000_000

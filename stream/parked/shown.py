@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sinks.parked import ParkedEvent
 from stream.asking.shown import visible
-from stream.parked_events import Parked, Tally
+from stream.parked.events import Parked, Tally
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

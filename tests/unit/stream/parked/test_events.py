@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinks.parked import ParkedEvent
-from stream.parked_events import Newest, Parked, PlaceInvalid, Places, Tally, Wanted
-from stream.parked_shown import events_table, page, tally_table, told, told_in_full
-from stream.redriving import redriven_record, refusal
+from stream.parked.events import Newest, Parked, PlaceInvalid, Places, Tally, Wanted
+from stream.parked.redriving import redriven_record, refusal
+from stream.parked.shown import events_table, page, tally_table, told, told_in_full
 from stream.settings import KafkaSettings
 from tests.unit.sinks.test_parked import events as parked_events
 
