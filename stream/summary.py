@@ -21,7 +21,7 @@ from stream.kafka.connection import connection_of
 from stream.kafka.records import records_of
 from stream.reconcile.report import Report, print_report
 from stream.reconcile.run import reconcile
-from stream.reconcile.topics import Period
+from stream.reconcile.snapshot import Period
 from stream.settings import KafkaSettings, Settings
 
 _INDENTED = (0, 0, 0, 2)

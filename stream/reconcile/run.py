@@ -31,19 +31,18 @@ from stream.reconcile.accounts import (
     Stored,
     no_differences,
 )
-from stream.reconcile.report import Difference, HourOfPartition, Report, hour_of
-from stream.reconcile.store import LEDGER, PARKED, HourOf, Place, Shown, StoreRows, Table
-from stream.reconcile.topics import (
-    Period,
-    Snapshot,
+from stream.reconcile.columns import (
     Stranger,
-    Topics,
     decision_columns,
     hashes_of,
     ledger_columns,
     made_of,
     parked_columns,
 )
+from stream.reconcile.report import Difference, HourOfPartition, Report, hour_of
+from stream.reconcile.snapshot import Period, Snapshot
+from stream.reconcile.store import LEDGER, PARKED, HourOf, Place, Shown, StoreRows, Table
+from stream.reconcile.topics import Topics
 from stream.settings import KafkaSettings, Settings
 
 MOST_APPLICATIONS = 10_000_000

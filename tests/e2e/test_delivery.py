@@ -23,7 +23,7 @@ from stream.asking.questions import status_of
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.reconcile.run import reconcile
-from stream.reconcile.topics import Period
+from stream.reconcile.snapshot import Period
 from stream.send import send_file
 from stream.settings import KafkaSettings, Settings
 from tests.committed import committed

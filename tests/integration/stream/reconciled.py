@@ -19,7 +19,7 @@ from stream.kafka.publisher import Output, OutRecord, Publisher
 from stream.kafka.records import records_of
 from stream.reconcile.report import Report
 from stream.reconcile.run import reconcile
-from stream.reconcile.topics import Period
+from stream.reconcile.snapshot import Period
 from stream.settings import Settings
 from tests.builders import a_pipeline, an_event
 from tests.integration.sinks.stored import Inserts

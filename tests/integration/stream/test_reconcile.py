@@ -19,7 +19,7 @@ from sinks.store import ClickHouse, open_store
 from stream.kafka.publisher import Output, OutRecord
 from stream.kafka.topics import create_topics
 from stream.reconcile.report import Report
-from stream.reconcile.topics import Period
+from stream.reconcile.snapshot import Period
 from stream.settings import read_settings
 from tests.integration.stream.reconciled import Installed, bad, event
 from tests.integration.stream.test_start import kafka_at

@@ -13,7 +13,7 @@ from stream.kafka.connection import connection_of
 from stream.kafka.publisher import Output, Publisher
 from stream.kafka.records import records_of
 from stream.reconcile.run import reconcile
-from stream.reconcile.topics import Period
+from stream.reconcile.snapshot import Period
 from stream.settings import KafkaSettings, read_settings
 from tests.integration.stream.reconciled import Installed, bad, event, poll_of
 from tests.integration.stream.test_start import kafka_at

@@ -8,7 +8,7 @@ import pytest
 from scoring.poll import Headers
 from sinks.ledger import encode
 from stream.contracts.codec import decision_records
-from stream.reconcile.topics import origins_of
+from stream.reconcile.columns import origins_of
 from stream.settings import KafkaSettings
 from tests.integration.sinks.stored import parked
 from tests.unit.sinks.decisions import a_batch
