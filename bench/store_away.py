@@ -35,9 +35,9 @@ from stream.kafka.roles import Role
 from stream.kafka.topics import create_topics
 from stream.machine import Machine, print_json, this_machine
 from stream.process.supervisor import RoleProcess, stop_all
-from stream.send import applicants_of
+from stream.sending.files import applicants_of
+from stream.sending.simulator import Simulator, send_all
 from stream.settings import Settings, read_settings
-from stream.simulate import Simulator, send_all
 from tests.clickhouse import ChdbServer
 from tests.e2e.installation import free_port
 

@@ -32,9 +32,9 @@ from stream.installation import Installation, installed
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.machine import Machine, print_json, print_machine, this_machine
-from stream.send import applicants_of
+from stream.sending.files import applicants_of
+from stream.sending.simulator import Simulator, send_all
 from stream.settings import KafkaSettings
-from stream.simulate import Simulator, send_all
 
 POLL = 2_000
 _WARM_UP = 20_000

@@ -24,9 +24,9 @@ from stream.kafka.publisher import OutRecord, Publisher
 from stream.kafka.topics import create_topics
 from stream.machine import Machine, print_json, print_machine, this_machine
 from stream.process.supervisor import RoleProcess
-from stream.send import applicants_of
+from stream.sending.files import applicants_of
+from stream.sending.simulator import Simulator, send_all
 from stream.settings import Settings
-from stream.simulate import Simulator, send_all
 
 
 class _Decided(msgspec.Struct):

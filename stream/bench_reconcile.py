@@ -34,9 +34,9 @@ from stream.kafka.publisher import Output, OutRecord, Publisher
 from stream.kafka.topics import create_topics
 from stream.machine import Machine, print_json, print_machine, this_machine
 from stream.process.supervisor import console_script
-from stream.send import applicants_of
+from stream.sending.files import applicants_of
+from stream.sending.simulator import Simulator
 from stream.settings import Settings, environment_of, read_settings
-from stream.simulate import Simulator
 from stream.store import store_of
 
 _POLL = 2_000

@@ -21,8 +21,8 @@ from stream.installation import Installation, installed
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import Publisher
 from stream.process.supervisor import Command, console_script, stop_all, told_to_stop
-from stream.send import applicants_of
-from stream.simulate import Applicant, Sent, Simulator, send_at_rate
+from stream.sending.files import applicants_of
+from stream.sending.simulator import Applicant, Sent, Simulator, send_at_rate
 from stream.summary import decisions_of, reconciled, summarise
 
 BAD_SHARE = 0.01

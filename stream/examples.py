@@ -8,7 +8,7 @@ from typing import Any
 from models.prepare import prepare
 from models.prepare_home_credit import APPLICATIONS, prepare_home_credit
 from models.prepared import Prepared
-from stream.simulate import Attributes
+from stream.sending.simulator import Attributes
 
 
 @dataclass(frozen=True, slots=True)

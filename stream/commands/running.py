@@ -97,7 +97,7 @@ def send(
     """Send a file's rows as application events."""
     import asyncio
 
-    from stream.send import send_file
+    from stream.sending.files import send_file
 
     with errors():
         typer.echo(
@@ -117,7 +117,7 @@ def simulate(
     """Send the example's applications at a rate."""
     import asyncio
 
-    from stream.send import simulate_example
+    from stream.sending.files import simulate_example
 
     with errors():
         kafka = settings_of(assign).kafka

@@ -19,8 +19,8 @@ from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.kafka.roles import Role
 from stream.process.supervisor import RoleProcess, stop_all
+from stream.sending.simulator import Applicant, Simulator, send_all
 from stream.settings import KafkaSettings, Settings
-from stream.simulate import Applicant, Simulator, send_all
 
 PATIENCE_S = 200.0
 

@@ -24,7 +24,7 @@ from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.reconcile.run import reconcile
 from stream.reconcile.snapshot import Period
-from stream.send import send_file
+from stream.sending.files import send_file
 from stream.settings import KafkaSettings, Settings
 from tests.committed import committed
 from tests.e2e.installation import (

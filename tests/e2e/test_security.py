@@ -17,8 +17,8 @@ from stream.kafka.connection import connection_of
 from stream.kafka.publisher import Publisher
 from stream.kafka.rights import Right
 from stream.kafka.topics import create_topics
+from stream.sending.simulator import send_all
 from stream.settings import KafkaSettings, Settings, read_settings
-from stream.simulate import send_all
 from tests.builders import a_release
 from tests.committed import committed
 from tests.e2e.installation import (

@@ -19,8 +19,8 @@ from sinks.store import ClickHouse
 from stream.composition import build_pipeline
 from stream.kafka.roles import Role
 from stream.kafka.topics import create_topics
+from stream.sending.simulator import Applicant
 from stream.settings import KafkaSettings, read_settings
-from stream.simulate import Applicant
 from tests.builders import a_release
 from tests.e2e.installation import count
 from tests.faults.checker import Checker, Verdict, read

@@ -16,7 +16,7 @@ from stream.kafka.rights import Right, RightsMissing, check_rights
 from stream.kafka.roles import ROLES, Role, rights_of
 from stream.kafka.topics import create_topics, describe_topics
 from stream.process.supervisor import console_script
-from stream.send import send_file
+from stream.sending.files import send_file
 from stream.settings import KafkaSettings, Settings, environment_of
 from tests.certificates import Authority
 from tests.secured import KEY_PASSWORD, PASSWORD, SecuredKafka

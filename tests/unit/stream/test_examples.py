@@ -12,8 +12,8 @@ from features.catalogue import definition
 from models.prepared import KEY, ExampleMissing, Prepared
 from stream.commands.boundary import ExampleName
 from stream.examples import EXAMPLES, Drift, example_of
-from stream.send import applicants_of
-from stream.simulate import Applicant, Simulator
+from stream.sending.files import applicants_of
+from stream.sending.simulator import Applicant, Simulator
 
 DEFINITIONS = {"taiwan-default": "taiwan_default", "home-credit": "home_credit"}
 

@@ -23,8 +23,8 @@ from stream.agents.monitor import _record as alarm_record
 from stream.contracts.codec import decision_records
 from stream.contracts.files import contract_files, schemas, tables, with_tables, write_contracts
 from stream.kafka.roles import ROLES
+from stream.sending.simulator import cloud_event
 from stream.settings import EventSettings, KafkaSettings
-from stream.simulate import cloud_event
 from tests.builders import ATTRIBUTES, NOW_MS, a_pipeline, a_poll, an_event
 from tests.unit.scoring.test_decode import BAD, JSON
 from tests.unit.sinks.decisions import a_batch

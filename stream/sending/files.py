@@ -17,8 +17,8 @@ from models.rows import RowsRefused, read_rows
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.kafka.rights import Right, check_rights
+from stream.sending.simulator import Applicant, Sent, Simulator, cloud_event, send_all, send_at_rate
 from stream.settings import KafkaSettings
-from stream.simulate import Applicant, Sent, Simulator, cloud_event, send_all, send_at_rate
 
 _CHUNK = 2_000
 # A step of the event loop at most: 30 ms where an applicant has hundreds of rows.

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.rows import RowsRefused
-from stream.send import records_of
+from stream.sending.files import records_of
 
 
 def test_a_row_is_an_event_whose_numbers_are_json(tmp_path: Path) -> None:
