@@ -28,7 +28,7 @@ from models.prepare import prepare
 from models.prepared import Prepared
 from models.train import train_prepared
 from stream.brokers import ApacheKafka
-from stream.installation import await_ready
+from stream.demo.installation import await_ready
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.kafka.roles import Role

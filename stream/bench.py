@@ -27,8 +27,8 @@ from scoring.poll import Poll
 from sinks.ledger import encode as encode_ledger
 from stream.composition import release_folder, table_file
 from stream.contracts.codec import decision_records
-from stream.examples import Example
-from stream.installation import Installation, installed
+from stream.demo.examples import Example
+from stream.demo.installation import Installation, installed
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.machine import Machine, print_json, print_machine, this_machine

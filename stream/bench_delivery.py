@@ -17,8 +17,8 @@ from rich.table import Table
 
 from stream.bench import pin, usage_at
 from stream.brokers import ApacheKafka
-from stream.examples import Example
-from stream.installation import Installation, await_ready, installed
+from stream.demo.examples import Example
+from stream.demo.installation import Installation, await_ready, installed
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.kafka.topics import create_topics

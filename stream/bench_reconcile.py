@@ -28,7 +28,7 @@ from sinks.migrations import migrate
 from stream.brokers import ApacheKafka
 from stream.composition import build_pipeline
 from stream.contracts.codec import decision_records
-from stream.examples import Example
+from stream.demo.examples import Example
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import Output, OutRecord, Publisher
 from stream.kafka.topics import create_topics

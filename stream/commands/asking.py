@@ -110,7 +110,7 @@ def bench_pipeline(
 
     from stream.bench import bench_pipeline as measure
     from stream.bench import print_bench
-    from stream.examples import EXAMPLES
+    from stream.demo.examples import EXAMPLES
 
     with errors():
         example = EXAMPLES["taiwan-default"]
@@ -128,7 +128,7 @@ def bench_delivery(
 
     from stream.bench_delivery import bench_delivery as measure
     from stream.bench_delivery import print_bench
-    from stream.examples import EXAMPLES
+    from stream.demo.examples import EXAMPLES
 
     with errors():
         example = EXAMPLES["taiwan-default"]
@@ -148,7 +148,7 @@ def bench_reconcile(
 
     from stream.bench_reconcile import bench_reconcile as measure
     from stream.bench_reconcile import print_bench
-    from stream.examples import EXAMPLES
+    from stream.demo.examples import EXAMPLES
 
     with errors():
         example = EXAMPLES["taiwan-default"]

@@ -29,8 +29,8 @@ def demo(
     kill: Annotated[bool, typer.Option(help="Kill the worker with SIGKILL half-way.")] = True,
 ) -> None:
     """Everything embedded: train, stream, break it twice, and reconcile."""
-    from stream.demo import run_demo
-    from stream.examples import example_of
+    from stream.demo.examples import example_of
+    from stream.demo.run import run_demo
 
     with errors():
         chosen = example_of(example, tables)
@@ -39,8 +39,8 @@ def demo(
 
 def up(example: ExampleName = "taiwan-default", tables: Tables = None) -> None:
     """Run the demo's installation until Ctrl-C."""
-    from stream.demo import run_up
-    from stream.examples import example_of
+    from stream.demo.examples import example_of
+    from stream.demo.run import run_up
 
     with errors():
         raise typer.Exit(run_up(example_of(example, tables), WORK / "up"))

@@ -24,8 +24,8 @@ from typer.testing import CliRunner, Result
 from features.taiwan_default import DEFINITION
 from models.prepared import KEY, Prepared
 from stream.cli import app
-from stream.examples import example_of
-from stream.installation import Installation, installed
+from stream.demo.examples import example_of
+from stream.demo.installation import Installation, installed
 from stream.process.supervisor import console_script
 from stream.settings import environment_of
 from tests.builders import a_release

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.installation import FolderBusy, _alone, _with_ports
+from stream.demo.installation import FolderBusy, _alone, _with_ports
 from stream.process.supervisor import RoleProcess
 
 

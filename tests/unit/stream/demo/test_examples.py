@@ -11,7 +11,7 @@ import pytest
 from features.catalogue import definition
 from models.prepared import KEY, ExampleMissing, Prepared
 from stream.commands.boundary import ExampleName
-from stream.examples import EXAMPLES, Drift, example_of
+from stream.demo.examples import EXAMPLES, Drift, example_of
 from stream.sending.files import applicants_of
 from stream.sending.simulator import Applicant, Simulator
 

@@ -19,7 +19,7 @@ from models.train import train_prepared
 from sinks.door import SqlDoor
 from stream.asking.questions import status_of
 from stream.brokers import MockBroker
-from stream.examples import Example
+from stream.demo.examples import Example
 from stream.kafka.roles import ROLES, Role
 from stream.process.supervisor import RoleProcess, stop_all
 from stream.settings import Settings, environment_of, read_settings

@@ -16,14 +16,14 @@ from rich.table import Table
 
 from sinks.store import StoreRefused, StoreUnavailable
 from stream.asking.questions import status_of
-from stream.examples import Example
-from stream.installation import Installation, installed
+from stream.demo.examples import Example
+from stream.demo.installation import Installation, installed
+from stream.demo.summary import decisions_of, reconciled, summarise
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import Publisher
 from stream.process.supervisor import Command, console_script, stop_all, told_to_stop
 from stream.sending.files import applicants_of
 from stream.sending.simulator import Applicant, Sent, Simulator, send_at_rate
-from stream.summary import decisions_of, reconciled, summarise
 
 BAD_SHARE = 0.01
 # Parts of the streaming time: when the unit changes, and when the worker is killed.
