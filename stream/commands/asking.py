@@ -108,8 +108,8 @@ def bench_pipeline(
     """Measure one worker on one core, end to end at the embedded broker and stage by stage."""
     from rich.console import Console
 
-    from stream.bench import bench_pipeline as measure
-    from stream.bench import print_bench
+    from stream.bench.pipeline import bench_pipeline as measure
+    from stream.bench.pipeline import print_bench
     from stream.demo.examples import EXAMPLES
 
     with errors():
@@ -126,8 +126,8 @@ def bench_delivery(
     """Measure what exactly once costs against at least once, at Apache Kafka (Java, Maven)."""
     from rich.console import Console
 
-    from stream.bench_delivery import bench_delivery as measure
-    from stream.bench_delivery import print_bench
+    from stream.bench.delivery import bench_delivery as measure
+    from stream.bench.delivery import print_bench
     from stream.demo.examples import EXAMPLES
 
     with errors():
@@ -146,8 +146,8 @@ def bench_reconcile(
     """Measure `creditstream reconcile`, at Apache Kafka (Java, Maven) and embedded ClickHouse."""
     from rich.console import Console
 
-    from stream.bench_reconcile import bench_reconcile as measure
-    from stream.bench_reconcile import print_bench
+    from stream.bench.reconcile import bench_reconcile as measure
+    from stream.bench.reconcile import print_bench
     from stream.demo.examples import EXAMPLES
 
     with errors():
@@ -165,8 +165,8 @@ def bench_features(
     """Measure a feature table: opened from both files, its memory, a key's look-up."""
     from rich.console import Console
 
-    from stream.bench_features import bench_features as measure
-    from stream.bench_features import print_bench
+    from stream.bench.features import bench_features as measure
+    from stream.bench.features import print_bench
 
     with errors():
         result = measure(Console(stderr=True), WORK / "bench", rows, columns)

@@ -25,6 +25,7 @@ from sinks.blocks import ledger_block
 from sinks.clickhouse import ClickHouseSink
 from sinks.ledger import encode as encode_ledger
 from sinks.migrations import migrate
+from stream.bench.machine import Machine, print_json, print_machine, this_machine
 from stream.brokers import ApacheKafka
 from stream.composition import build_pipeline
 from stream.contracts.codec import decision_records
@@ -32,7 +33,6 @@ from stream.demo.examples import Example
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import Output, OutRecord, Publisher
 from stream.kafka.topics import create_topics
-from stream.machine import Machine, print_json, print_machine, this_machine
 from stream.process.supervisor import console_script
 from stream.sending.files import applicants_of
 from stream.sending.simulator import Simulator

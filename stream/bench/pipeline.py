@@ -25,13 +25,13 @@ from scoring.judge import judge
 from scoring.pipeline import Pipeline
 from scoring.poll import Poll
 from sinks.ledger import encode as encode_ledger
+from stream.bench.machine import Machine, print_json, print_machine, this_machine
 from stream.composition import release_folder, table_file
 from stream.contracts.codec import decision_records
 from stream.demo.examples import Example
 from stream.demo.installation import Installation, installed
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
-from stream.machine import Machine, print_json, print_machine, this_machine
 from stream.sending.files import applicants_of
 from stream.sending.simulator import Simulator, send_all
 from stream.settings import KafkaSettings

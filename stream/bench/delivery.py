@@ -15,14 +15,14 @@ from aiokafka import AIOKafkaConsumer
 from rich.console import Console
 from rich.table import Table
 
-from stream.bench import pin, usage_at
+from stream.bench.machine import Machine, print_json, print_machine, this_machine
+from stream.bench.pipeline import pin, usage_at
 from stream.brokers import ApacheKafka
 from stream.demo.examples import Example
 from stream.demo.installation import Installation, await_ready, installed
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.kafka.topics import create_topics
-from stream.machine import Machine, print_json, print_machine, this_machine
 from stream.process.supervisor import RoleProcess
 from stream.sending.files import applicants_of
 from stream.sending.simulator import Simulator, send_all

@@ -22,7 +22,7 @@ from features.matrix_cache import open_table
 from features.schema import Feature, FeatureSchema
 from features.snapshot import load_snapshot, write_snapshot
 from features.table import FeatureTable
-from stream.machine import Machine, print_json, print_machine, this_machine
+from stream.bench.machine import Machine, print_json, print_machine, this_machine
 
 _ROUNDS = 5
 _POLLS = 101
