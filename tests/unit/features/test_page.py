@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from features.catalogue import definition
-from stream.feature_page import feature_page
+from features.page import feature_page
 
 DOCS = Path(__file__).parents[3] / "docs"
 
