@@ -20,7 +20,7 @@ from stream.kafka.topics import check_topics, create_topics
 from stream.settings import KafkaSettings, read_settings
 from tests.builders import NOW_MS, a_pipeline, an_event
 from tests.committed import committed
-from tests.integration.stream.test_start import kafka_at
+from tests.integration.stream.topics import kafka_at
 from tests.unit.sinks.decisions import a_batch
 
 

@@ -10,7 +10,7 @@ from scoring.poll import Poll
 from sinks.ledger import encode
 from stream.agents.monitor import monitor_agent
 from stream.transport.in_flight import PollInFlight
-from tests.integration.stream.test_start import kafka_at
+from tests.integration.stream.topics import kafka_at
 from tests.unit.sinks.decisions import a_batch
 from tests.unit.stream.agents.test_monitor import new_monitor
 

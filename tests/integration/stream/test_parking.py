@@ -15,7 +15,7 @@ from stream.kafka.connection import connection_of
 from stream.kafka.records import records_of
 from stream.settings import KafkaSettings
 from tests.integration.sinks.stored import records
-from tests.integration.stream.test_start import kafka_at
+from tests.integration.stream.topics import kafka_at
 from tests.unit.sinks.decisions import a_batch
 
 

@@ -22,7 +22,7 @@ from stream.reconcile.report import Report
 from stream.reconcile.snapshot import Period
 from stream.settings import read_settings
 from tests.integration.stream.reconciled import Installed, bad, event
-from tests.integration.stream.test_start import kafka_at
+from tests.integration.stream.topics import kafka_at
 
 pytestmark = pytest.mark.real_broker
 

@@ -16,7 +16,7 @@ from stream.reconcile.run import reconcile
 from stream.reconcile.snapshot import Period
 from stream.settings import KafkaSettings, read_settings
 from tests.integration.stream.reconciled import Installed, bad, event, poll_of
-from tests.integration.stream.test_start import kafka_at
+from tests.integration.stream.topics import kafka_at
 
 
 async def deliver(kafka: KafkaSettings, poll: Poll, outputs: list[Output]) -> None:

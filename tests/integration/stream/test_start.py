@@ -2,7 +2,6 @@
 
 import asyncio
 import subprocess
-import uuid
 
 import pytest
 
@@ -19,22 +18,9 @@ from stream.kafka.topics import (
 )
 from stream.process.neighbours import await_neighbour
 from stream.process.supervisor import console_script
-from stream.settings import KafkaSettings
+from tests.integration.stream.topics import kafka_at
 
 NOBODY = "127.0.0.1:1"
-
-
-def kafka_at(servers: str) -> KafkaSettings:
-    name = uuid.uuid4().hex[:8]
-    return KafkaSettings(
-        bootstrap_servers=servers,
-        applications=f"applications.{name}",
-        decisions=f"decisions.{name}",
-        ledger=f"ledger.{name}",
-        parked=f"parked.{name}",
-        alarms=f"alarms.{name}",
-        partitions=2,
-    )
 
 
 def test_a_worker_without_a_broker_says_so_and_which_setting_names_it() -> None:
