@@ -25,18 +25,19 @@ from monitoring.status import (
     served,
     status_api,
 )
-from sinks.store import Certificates, ClickHouse, StoreRefused, StoreUnavailable, open_store
-from stream.app import Role, consumer_of, new_app, register, transport_of
-from stream.connection import KafkaRefused, KafkaUnavailable, connection_of
-from stream.credentials import secret_of, tls_of
-from stream.gone import Gone, RecordsGone
-from stream.memory import calm_memory
-from stream.neighbours import await_neighbour
-from stream.rights import RightsMissing, check_rights
+from sinks.store import ClickHouse, StoreRefused, StoreUnavailable
+from stream.app import consumer_of, new_app, register, transport_of
+from stream.kafka.connection import KafkaRefused, KafkaUnavailable, connection_of
+from stream.kafka.rights import RightsMissing, check_rights
+from stream.kafka.roles import Role, inputs_of, outputs_of, rights_of
+from stream.kafka.topic_settings import check_parking, check_topic_settings
+from stream.kafka.topics import check_outputs, check_topics
+from stream.process.memory import calm_memory
+from stream.process.neighbours import await_neighbour
+from stream.process.watchdog import Watchdog
 from stream.settings import Settings
-from stream.topic_settings import check_parking, check_topic_settings
-from stream.topics import check_outputs, check_topics, inputs_of, outputs_of, rights_of
-from stream.watchdog import Watchdog
+from stream.store import store_of
+from stream.transport.gone import Gone, RecordsGone
 
 if TYPE_CHECKING:
     from stream.swap import CurrentPipeline
@@ -164,9 +165,9 @@ async def _check_rights(settings: Settings, role: Role) -> None:
 
 
 def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Facts) -> None:
+    from stream.agents.scoring import scoring_agent
     from stream.composition import parking_limit
-    from stream.delivery import delivery_of
-    from stream.scoring_agent import scoring_agent
+    from stream.delivery.choice import delivery_of
     from stream.swap import CurrentPipeline
 
     kafka = settings.kafka
@@ -188,8 +189,8 @@ def _add_sink(
 ) -> Callable[[str], bytes] | None:
     from sinks.clickhouse import ClickHouseSink
     from sinks.migrations import migrate
-    from stream.parking import parking
-    from stream.sink_agent import sink_agent
+    from stream.agents.parking import parking
+    from stream.agents.sink import sink_agent
 
     def ready() -> ClickHouse:
         store = store_of(settings)
@@ -251,8 +252,8 @@ def _add_monitor(app: faust.App, settings: Settings, metrics: Metrics) -> None:
     from monitoring.drift import DriftMonitor
     from monitoring.psi import ReferenceBins
     from sinks.ledger import LedgerBatch
+    from stream.agents.monitor import monitor_agent
     from stream.composition import release_folder
-    from stream.monitor_agent import monitor_agent
 
     def new_monitor(batch: LedgerBatch) -> DriftMonitor:
         release = open_release(release_folder(settings.release, batch.release))
@@ -263,23 +264,6 @@ def _add_monitor(app: faust.App, settings: Settings, metrics: Metrics) -> None:
 
     agent = monitor_agent(settings.kafka, settings.monitor.checkpoint, new_monitor, metrics)
     register(app, settings.kafka.ledger, "watch", agent)
-
-
-def store_of(settings: Settings, *, read_only: bool = False) -> ClickHouse:
-    """Open the store of the settings; raises StoreUnavailable, StoreRefused, SettingsInvalid."""
-    store = settings.store
-    prefix = "CREDITSTREAM_STORE__"
-    if store.ssl_cafile or store.ssl_certfile:
-        # The driver's errors do not name what is wrong with which file.
-        tls_of(prefix, store.ssl_cafile, store.ssl_certfile, store.ssl_keyfile)
-    return open_store(
-        store.url,
-        user=store.user,
-        password=secret_of(store.password, store.password_file, f"{prefix}PASSWORD"),
-        database=store.database,
-        certificates=Certificates(store.ssl_cafile, store.ssl_certfile, store.ssl_keyfile),
-        read_only=read_only,
-    )
 
 
 def _add_status(

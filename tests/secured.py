@@ -19,7 +19,7 @@ from confluent_kafka.admin._scram import (
 
 from stream.brokers import ApacheKafka
 from stream.brokers.jars import find_kafka, run
-from stream.rights import Right
+from stream.kafka.rights import Right
 from tests.certificates import Authority
 
 PASSWORD = "pass-word-of-a-test"

@@ -13,11 +13,11 @@ from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic, RecordsToDelete
 
 from models.prepared import Prepared
-from stream.connection import connection_of
-from stream.publisher import OutRecord, Publisher
-from stream.reading import records_of
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.records import records_of
+from stream.process.supervisor import RoleProcess, console_script
 from stream.settings import Settings, environment_of
-from stream.supervisor import RoleProcess, console_script
 from tests.e2e.installation import PATIENCE_S, applications, installed
 
 FIRST, THEN, REMOVED = 40, 60, 25

@@ -18,7 +18,7 @@ from scoring.decision import Decision, microseconds
 from scoring.pipeline import Pipeline
 from scoring.poll import Headers, Poll
 from sinks import ledger
-from stream.codec import decision_records
+from stream.contracts.codec import decision_records
 from stream.settings import KafkaSettings
 from tests.e2e.installation import Asked
 

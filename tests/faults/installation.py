@@ -16,11 +16,11 @@ from features.taiwan_default import DEFINITION
 from models.prepared import Prepared
 from scoring.pipeline import Pipeline
 from sinks.store import ClickHouse
-from stream.app import Role
 from stream.composition import build_pipeline
+from stream.kafka.roles import Role
+from stream.kafka.topics import create_topics
+from stream.sending.simulator import Applicant
 from stream.settings import KafkaSettings, read_settings
-from stream.simulate import Applicant
-from stream.topics import create_topics
 from tests.builders import a_release
 from tests.e2e.installation import count
 from tests.faults.checker import Checker, Verdict, read

@@ -10,10 +10,10 @@ from typing import Self
 
 from aiokafka.errors import KafkaError
 
-from stream.connection import connection_of
-from stream.publisher import OutRecord, Publisher
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
+from stream.sending.simulator import Applicant, Simulator, send_all
 from stream.settings import KafkaSettings
-from stream.simulate import Applicant, Simulator, send_all
 from tests.faults.checker import EventKey, event_key
 
 _BAD, _AGAIN, _CONFLICTING = 0.03, 0.01, 0.002

@@ -77,10 +77,10 @@ def probe_scoring(points: Points) -> None:
     """Set the points of the scoring worker's cycle."""
     from aiokafka import AIOKafkaProducer
 
-    import stream.exactly_once
-    import stream.transport
+    import stream.delivery.exactly_once
+    import stream.transport.consumer
     from scoring import pipeline
-    from stream import connection, publisher
+    from stream.kafka import connection, publisher
 
     class Producer(AIOKafkaProducer):  # type: ignore[misc] # untyped library
         async def begin_transaction(self) -> None:
@@ -109,31 +109,31 @@ def probe_scoring(points: Points) -> None:
             points.passed("committed")
 
     setattr(connection, "AIOKafkaProducer", Producer)  # noqa: B010 - it only imports the name
-    before(stream.transport.PollConsumer, "_hand_over", points, "polled")
+    before(stream.transport.consumer.PollConsumer, "_hand_over", points, "polled")
     before(pipeline, "enrich", points, "decoded")
     before(pipeline, "judge", points, "enriched")
-    before(stream.transport.PollConsumer, "on_partitions_revoked", points, "revoked")
+    before(stream.transport.consumer.PollConsumer, "on_partitions_revoked", points, "revoked")
     after(publisher.TransactionalPublisher, "__aenter__", points, "entered")
-    before(stream.exactly_once.ExactlyOnce, "_committed", points, "fenced")
-    before(stream.exactly_once, "read_back", points, "reading_back")
-    after(stream.exactly_once.ExactlyOnce, "take_over", points, "assigned")
+    before(stream.delivery.exactly_once.ExactlyOnce, "_committed", points, "fenced")
+    before(stream.delivery.exactly_once, "read_back", points, "reading_back")
+    after(stream.delivery.exactly_once.ExactlyOnce, "take_over", points, "assigned")
 
 
 def probe_sink(points: Points) -> None:
     """Set the points of the sink's cycle."""
     import sinks.clickhouse
-    import stream.transport
+    import stream.transport.consumer
 
     around(sinks.clickhouse.ClickHouseSink, "insert", points, "inserting", "inserted")
-    before(stream.transport.PollConsumer, "_hand_over", points, "sink_polled")
-    after(stream.transport.PollConsumer, "_commit_offsets", points, "offsets_committed")
+    before(stream.transport.consumer.PollConsumer, "_hand_over", points, "sink_polled")
+    after(stream.transport.consumer.PollConsumer, "_commit_offsets", points, "offsets_committed")
 
 
 def probe_monitor(points: Points) -> None:
     """Set the points of the monitor's cycle."""
-    import stream.monitor_agent
+    import stream.agents.monitor
 
-    around(stream.monitor_agent, "_save", points, "checkpoint_writing", "checkpoint_written")
+    around(stream.agents.monitor, "_save", points, "checkpoint_writing", "checkpoint_written")
 
 
 def main() -> None:

@@ -8,9 +8,9 @@ import threading
 import time
 from pathlib import Path
 
-from stream.app import Role
+from stream.kafka.roles import Role
+from stream.process.supervisor import RoleProcess, stop_all
 from stream.settings import Settings
-from stream.supervisor import RoleProcess, stop_all
 from tests.faults.points import Points
 
 _LOOK_SECONDS = 0.1

@@ -22,8 +22,8 @@ from mode.utils.queues import FlowControlEvent, FlowControlQueue
 from mode.utils.trees import Node
 
 from stream.app import POLLS_IN_QUEUE
-from stream.in_flight import PollInFlight
-from stream.transport import PartitionOwner, PollConsumer, PollConsumerThread, Transport
+from stream.transport.consumer import PartitionOwner, PollConsumer, PollConsumerThread, Transport
+from stream.transport.in_flight import PollInFlight
 from tests.simulation.broker import Broker, Place, Stored
 from tests.simulation.group import Group
 from tests.simulation.world import World
