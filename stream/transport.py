@@ -213,8 +213,11 @@ class PollConsumer(faust_aiokafka.Consumer):
         """
         Seek to the committed offsets; where there is none yet, to the beginning.
 
-        aiokafka leaves such a position where it is, and a dropped fetch may have moved it.
+        aiokafka leaves such a position where it is, and a dropped fetch may have moved it. Raises
+        IllegalStateError where a partition is given away meanwhile.
         """
+        if not self.assignment():
+            return {}  # aiokafka asserts that there is one
         committed = await super().seek_to_committed()
         if never := [tp for tp, offset in committed.items() if not offset]:
             # One that is given away meanwhile is sought anew by its next assignment.
@@ -293,9 +296,11 @@ class PollConsumer(faust_aiokafka.Consumer):
         if self._dropped:
             # A fetch that outlived a rebalance moved the new position past records that nobody
             # got. Only now that the flow is on again do positions stay where they are put.
-            self._dropped = False
             self._progress.clear()
-            await self.perform_seek()
+            # Given away meanwhile: the flow stands still, and once it is on again all is sought.
+            with suppress(IllegalStateError):
+                await self.perform_seek()
+                self._dropped = False
             return
         generation = self.app.consumer_generation_id
         records, _ = await self._wait_next_records(timeout=1.0)

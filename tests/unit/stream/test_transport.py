@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import IllegalStateError, KafkaConnectionError
 from faust.transport.consumer import ThreadDelegateConsumer
 from faust.types import TP
@@ -36,6 +37,7 @@ class Partition(PollConsumer):
         self.committed = 0
         self.got: list[int] = []
         self.during: Any = None
+        self.given_away = False
 
     async def _wait_next_records(self, *_: object, **__: object) -> tuple[Any, Any]:
         records = [SimpleNamespace(offset=self.next_fetch + i) for i in range(FETCH)]
@@ -50,6 +52,9 @@ class Partition(PollConsumer):
         self.committed = self.got[-1] + 1
 
     async def perform_seek(self) -> None:
+        if self.given_away:
+            self.given_away = False
+            raise IllegalStateError
         self.next_fetch = self.committed
 
     async def wait(self, *events: Any, **_: object) -> Any:
@@ -67,12 +72,16 @@ class Partition(PollConsumer):
         self.can_resume_flow.set()
 
 
+@pytest.mark.parametrize("given_away", [False, True])
 @pytest.mark.parametrize("flow_on", [True, False])
-async def test_a_fetch_that_outlives_a_rebalance_skips_nothing(flow_on: bool) -> None:
+async def test_a_fetch_that_outlives_a_rebalance_skips_nothing(
+    flow_on: bool, given_away: bool
+) -> None:
     partition = Partition()
     await partition._drain_poll()
 
     partition.during = lambda: partition.rebalance(flow_on=flow_on)
+    partition.given_away = given_away  # by another rebalance, while it is sought back
     for _ in range(4):
         await partition._drain_poll()
         await asyncio.sleep(0)  # here the flow is switched on again
@@ -194,6 +203,9 @@ class Uncommitted(PollConsumer):
         self.given_away = given_away
         self._thread: Any = self
 
+    def assignment(self) -> set[TP]:
+        return {PARTITION, TP("applications", 1)}
+
     async def seek_to_beginning(self, *partitions: TP) -> None:
         if self.given_away:
             raise IllegalStateError
@@ -214,6 +226,24 @@ async def test_a_partition_without_a_committed_offset_is_sought_to_its_beginning
 
     assert await consumer.seek_to_committed() == committed
     assert consumer.at_beginning == ([] if given_away else [TP("applications", 1)])
+
+
+class Unassigned(PollConsumer):
+    """The consumer of a worker for which no partition is left, above aiokafka's own."""
+
+    def __init__(self) -> None:
+        self.aiokafka = AIOKafkaConsumer("applications", group_id="g")
+        self._thread: Any = self.aiokafka
+
+
+async def test_without_partitions_nothing_is_sought() -> None:
+    consumer = Unassigned()
+    try:
+        with pytest.raises(AssertionError):
+            await consumer.aiokafka.seek_to_committed()
+        assert await consumer.seek_to_committed() == {}
+    finally:
+        await consumer.aiokafka.stop()
 
 
 class Refused(PollConsumer):
