@@ -30,6 +30,9 @@ DRAIN_SECONDS = 8.0
 _LOOK_SECONDS = 0.01
 _ENDS_SECONDS = 10.0
 
+# Below Faust's `broker_request_timeout`, after which its recovery would end without a word.
+SEEK_SECONDS = 20.0
+
 
 class PartitionOwner(Protocol):
     """Who the partitions are for; it may commit the offsets of polls itself, in Faust's place."""
@@ -214,15 +217,17 @@ class PollConsumer(faust_aiokafka.Consumer):
         Seek to the committed offsets; where there is none yet, to the beginning.
 
         aiokafka leaves such a position where it is, and a dropped fetch may have moved it. Raises
-        IllegalStateError where a partition is given away meanwhile.
+        IllegalStateError where a partition is given away meanwhile, TimeoutError where the group
+        has no coordinator that tells.
         """
         if not self.assignment():
             return {}  # aiokafka asserts that there is one
-        committed = await super().seek_to_committed()
-        if never := [tp for tp, offset in committed.items() if not offset]:
-            # One that is given away meanwhile is sought anew by its next assignment.
-            with suppress(IllegalStateError):
-                await self._thread.seek_to_beginning(*never)
+        async with asyncio.timeout(SEEK_SECONDS):
+            committed = await super().seek_to_committed()
+            if never := [tp for tp, offset in committed.items() if not offset]:
+                # One that is given away meanwhile is sought anew by its next assignment.
+                with suppress(IllegalStateError):
+                    await self._thread.seek_to_beginning(*never)
         return committed
 
     async def _commit_offsets(

@@ -10,8 +10,10 @@ from faust.transport.consumer import ThreadDelegateConsumer
 from faust.types import TP
 
 from scoring.poll import Poll
+from stream.app import new_app
 from stream.in_flight import PartitionProgress, PollInFlight
-from stream.transport import PollConsumer
+from stream.settings import read_settings
+from stream.transport import SEEK_SECONDS, PollConsumer
 
 PARTITION = TP("applications", 0)
 FETCH = 5
@@ -226,6 +228,22 @@ async def test_a_partition_without_a_committed_offset_is_sought_to_its_beginning
 
     assert await consumer.seek_to_committed() == committed
     assert consumer.at_beginning == ([] if given_away else [TP("applications", 1)])
+
+
+async def test_a_seek_that_no_coordinator_answers_ends_before_faust_gives_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    request_timeout = new_app(read_settings(), "scoring").conf.broker_request_timeout
+    assert request_timeout > SEEK_SECONDS
+
+    async def no_answer(_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(ThreadDelegateConsumer, "seek_to_committed", no_answer)
+    monkeypatch.setattr("stream.transport.SEEK_SECONDS", 0.01)
+    async with asyncio.timeout(5.0):
+        with pytest.raises(TimeoutError):
+            await Uncommitted().seek_to_committed()
 
 
 class Unassigned(PollConsumer):
