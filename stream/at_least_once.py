@@ -29,7 +29,7 @@ class PartitionLost(Exception):
     def __init__(self, poll: Poll, taken_at: int, committed: int) -> None:
         msg = (
             f"{poll.topic}/{poll.partition} was taken over at {taken_at}, and the group is at "
-            f"{committed} by now: another worker has gone on while this one slept"
+            f"{committed} by now: another worker went on while this one slept, or committed late"
         )
         super().__init__(msg)
 
