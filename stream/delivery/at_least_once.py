@@ -1,7 +1,8 @@
 """At least once: output first, then the offset; a new owner reads back what is out already."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
 import structlog
@@ -22,6 +23,17 @@ from stream.settings import KafkaSettings
 logger = structlog.get_logger(__name__)
 
 
+class PartitionLost(Exception):
+    """The group has gone on with a partition since it was taken over here, without this worker."""
+
+    def __init__(self, poll: Poll, taken_at: int, committed: int) -> None:
+        msg = (
+            f"{poll.topic}/{poll.partition} was taken over at {taken_at}, and the group is at "
+            f"{committed} by now: another worker went on while this one slept, or committed late"
+        )
+        super().__init__(msg)
+
+
 @dataclass(slots=True)
 class SharedPartition:
     """
@@ -36,6 +48,11 @@ class SharedPartition:
     begun: Begun
     recent: RecentEvents
     parking: ParkingHistory
+    taken_at: int
+    """The group's committed offset, by which all else here was read."""
+    committed: Callable[[], Awaitable[int]]
+    """Asks for it anew."""
+    _checked: bool = field(default=False, init=False)
 
     async def take_up(
         self,
@@ -43,7 +60,12 @@ class SharedPartition:
         end_offset: int | None,  # noqa: ARG002 - what is committed is Faust's to know
         text_of: Callable[[str], str],
     ) -> Poll:
-        """Publish decisions that stand on the ledger alone; give what nobody has begun."""
+        """
+        Publish decisions that stand on the ledger alone; give what nobody has begun.
+
+        Raises PartitionLost.
+        """
+        await self._check(poll)
         left = [at for at, offset in enumerate(poll.offsets) if offset not in self.begun]
         if len(left) == len(poll):
             return poll
@@ -72,6 +94,14 @@ class SharedPartition:
         await self.publisher.publish_all(poll.partition, ledger)
         await self.publisher.publish_all(poll.partition, others)
         self.parking = parking or self.parking
+
+    async def _check(self, poll: Poll) -> None:
+        # Only a first poll can begin where others have come to: those behind it follow on it.
+        if not self._checked and poll.offsets[0] > self.taken_at:
+            committed = await self.committed()
+            if committed != self.taken_at:
+                raise PartitionLost(poll, self.taken_at, committed)
+        self._checked = True
 
     def _made(self, poll: Poll, at: int, text_of: Callable[[str], str]) -> OutRecord:
         batch, row = self.begun.ledger[poll.offsets[at]]
@@ -123,9 +153,7 @@ class AtLeastOnce:
         if not partitions:
             return
         kafka, connection = self._kafka, self._connection
-        asked = {number: TopicPartition(kafka.applications, number) for number in partitions}
-        found = await committed_offsets(connection, self._group, asked.values())
-        committed = {number: found[tp].offset for number, tp in asked.items()}
+        committed = await self._committed(partitions)
         begun = await read_begun(connection, kafka, committed)
         recent = await read_back(connection, kafka, partitions)
         self._owned = {
@@ -135,8 +163,10 @@ class AtLeastOnce:
                 begun[number],
                 recent[number],
                 await parked_before(connection, kafka, number, self._limit),
+                offset,
+                partial(self._committed_of, number),
             )
-            for number in committed
+            for number, offset in committed.items()
         }
         logger.info(
             "delivery.taken_over",
@@ -147,3 +177,11 @@ class AtLeastOnce:
     def lease(self, partition: int) -> SharedPartition | None:
         """Give the partition as it is owned since the last `take_over`; None where it is not."""
         return self._owned.get(partition)
+
+    async def _committed_of(self, partition: int) -> int:
+        return (await self._committed([partition]))[partition]
+
+    async def _committed(self, partitions: Collection[int]) -> dict[int, int]:
+        asked = {number: TopicPartition(self._kafka.applications, number) for number in partitions}
+        found = await committed_offsets(self._connection, self._group, asked.values())
+        return {number: found[tp].offset for number, tp in asked.items()}

@@ -37,6 +37,9 @@ DRAIN_SECONDS = 8.0
 _LOOK_SECONDS = 0.01
 _ENDS_SECONDS = 10.0
 
+# Below Faust's `broker_request_timeout`, after which its recovery would end without a word.
+SEEK_SECONDS = 20.0
+
 
 class PartitionOwner(Protocol):
     """Who the partitions are for; it may commit the offsets of polls itself, in Faust's place."""
@@ -185,13 +188,18 @@ class PollConsumer(faust_aiokafka.Consumer):
         """
         Seek to the committed offsets; where there is none yet, to the beginning.
 
-        aiokafka leaves such a position where it is, and a dropped fetch may have moved it.
+        aiokafka leaves such a position where it is, and a dropped fetch may have moved it. Raises
+        IllegalStateError where a partition is given away meanwhile, TimeoutError where the group
+        has no coordinator that tells.
         """
-        committed = await super().seek_to_committed()
-        if never := [tp for tp, offset in committed.items() if not offset]:
-            # One that is given away meanwhile is sought anew by its next assignment.
-            with suppress(IllegalStateError):
-                await self._thread.seek_to_beginning(*never)
+        if not self.assignment():
+            return {}  # aiokafka asserts that there is one
+        async with asyncio.timeout(SEEK_SECONDS):
+            committed = await super().seek_to_committed()
+            if never := [tp for tp, offset in committed.items() if not offset]:
+                # One that is given away meanwhile is sought anew by its next assignment.
+                with suppress(IllegalStateError):
+                    await self._thread.seek_to_beginning(*never)
         return committed
 
     async def _commit_offsets(
@@ -265,9 +273,11 @@ class PollConsumer(faust_aiokafka.Consumer):
         if self._dropped:
             # A fetch that outlived a rebalance moved the new position past records that nobody
             # got. Only now that the flow is on again do positions stay where they are put.
-            self._dropped = False
             self._progress.clear()
-            await self.perform_seek()
+            # Given away meanwhile: the flow stands still, and once it is on again all is sought.
+            with suppress(IllegalStateError):
+                await self.perform_seek()
+                self._dropped = False
             return
         generation = self.app.consumer_generation_id
         try:

@@ -4,13 +4,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaConnectionError
 from faust.transport.consumer import ThreadDelegateConsumer
 from faust.types import TP
 
 from scoring.poll import Poll
-from stream.transport.consumer import PollConsumer, PollConsumerThread, Transport
+from stream.app import new_app
+from stream.settings import read_settings
+from stream.transport.consumer import SEEK_SECONDS, PollConsumer, PollConsumerThread, Transport
 from stream.transport.gone import Gone, RecordsGone
 from stream.transport.in_flight import PartitionProgress, PollInFlight
 
@@ -38,6 +40,7 @@ class Partition(PollConsumer):
         self.committed = 0
         self.got: list[int] = []
         self.during: Any = None
+        self.given_away = False
 
     async def _wait_next_records(self, *_: object, **__: object) -> tuple[Any, Any]:
         records = [SimpleNamespace(offset=self.next_fetch + i) for i in range(FETCH)]
@@ -52,6 +55,9 @@ class Partition(PollConsumer):
         self.committed = self.got[-1] + 1
 
     async def perform_seek(self) -> None:
+        if self.given_away:
+            self.given_away = False
+            raise IllegalStateError
         self.next_fetch = self.committed
 
     async def wait(self, *events: Any, **_: object) -> Any:
@@ -69,12 +75,16 @@ class Partition(PollConsumer):
         self.can_resume_flow.set()
 
 
+@pytest.mark.parametrize("given_away", [False, True])
 @pytest.mark.parametrize("flow_on", [True, False])
-async def test_a_fetch_that_outlives_a_rebalance_skips_nothing(flow_on: bool) -> None:
+async def test_a_fetch_that_outlives_a_rebalance_skips_nothing(
+    flow_on: bool, given_away: bool
+) -> None:
     partition = Partition()
     await partition._drain_poll()
 
     partition.during = lambda: partition.rebalance(flow_on=flow_on)
+    partition.given_away = given_away  # by another rebalance, while it is sought back
     for _ in range(4):
         await partition._drain_poll()
         await asyncio.sleep(0)  # here the flow is switched on again
@@ -196,6 +206,9 @@ class Uncommitted(PollConsumer):
         self.given_away = given_away
         self._thread: Any = self
 
+    def assignment(self) -> set[TP]:
+        return {PARTITION, TP("applications", 1)}
+
     async def seek_to_beginning(self, *partitions: TP) -> None:
         if self.given_away:
             raise IllegalStateError
@@ -216,6 +229,40 @@ async def test_a_partition_without_a_committed_offset_is_sought_to_its_beginning
 
     assert await consumer.seek_to_committed() == committed
     assert consumer.at_beginning == ([] if given_away else [TP("applications", 1)])
+
+
+async def test_a_seek_that_no_coordinator_answers_ends_before_faust_gives_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    request_timeout = new_app(read_settings(), "scoring").conf.broker_request_timeout
+    assert request_timeout > SEEK_SECONDS
+
+    async def no_answer(_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(ThreadDelegateConsumer, "seek_to_committed", no_answer)
+    monkeypatch.setattr("stream.transport.consumer.SEEK_SECONDS", 0.01)
+    async with asyncio.timeout(5.0):
+        with pytest.raises(TimeoutError):
+            await Uncommitted().seek_to_committed()
+
+
+class Unassigned(PollConsumer):
+    """The consumer of a worker for which no partition is left, above aiokafka's own."""
+
+    def __init__(self) -> None:
+        self.aiokafka = AIOKafkaConsumer("applications", group_id="g")
+        self._thread: Any = self.aiokafka
+
+
+async def test_without_partitions_nothing_is_sought() -> None:
+    consumer = Unassigned()
+    try:
+        with pytest.raises(AssertionError):
+            await consumer.aiokafka.seek_to_committed()
+        assert await consumer.seek_to_committed() == {}
+    finally:
+        await consumer.aiokafka.stop()
 
 
 class Refused(PollConsumer):
