@@ -8,6 +8,7 @@ from scoring.poll import Poll
 from scoring.recent import RecentEvents
 from stream.at_least_once import AtLeastOnce
 from stream.composition import parking_limit
+from stream.connection import Connection
 from stream.exactly_once import ExactlyOnce
 from stream.publisher import Output
 from stream.settings import Settings
@@ -61,7 +62,9 @@ class Delivery(Protocol):
         """Give a partition's present lease, for one poll from beginning to end; None: another's."""
 
 
-async def delivery_of(settings: Settings, group: str) -> AtLeastOnce | ExactlyOnce:
+async def delivery_of(
+    settings: Settings, group: str, connection: Connection | None = None
+) -> AtLeastOnce | ExactlyOnce:
     """
     Make what the settings ask for or, where they do not, the best that the broker can do.
 
@@ -76,5 +79,5 @@ async def delivery_of(settings: Settings, group: str) -> AtLeastOnce | ExactlyOn
         )
         raise DeliveryImpossible(msg)
     if wanted == "at_least_once" or not able:
-        return AtLeastOnce(kafka, group, parking_limit(settings))
-    return ExactlyOnce(kafka, group)
+        return AtLeastOnce(kafka, group, parking_limit(settings), connection)
+    return ExactlyOnce(kafka, group, connection)

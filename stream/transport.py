@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError,
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as faust_aiokafka
 from faust.types import TP, ConsumerMessage
+from faust.types.transports import ConsumerCallback
 from mode import Service
 from mode.types import ServiceT
 
@@ -351,6 +352,10 @@ class Transport(faust_aiokafka.Transport):
     An `owner` takes over what is assigned, and may commit offsets itself.
     """
 
-    Consumer = PollConsumer
+    consumer: Callable[..., PollConsumer] = PollConsumer
     owner: PartitionOwner | None = None
     fetch_max_wait_ms: int = LONGEST_FETCH_WAIT_MS
+
+    def create_consumer(self, callback: ConsumerCallback, **kwargs: Any) -> PollConsumer:
+        """Make the consumer, as Faust does."""
+        return self.consumer(self, callback=callback, loop=self.loop, **kwargs)

@@ -27,14 +27,15 @@ from monitoring.status import (
 )
 from sinks.store import Certificates, ClickHouse, StoreRefused, StoreUnavailable, open_store
 from stream.app import Role, consumer_of, new_app, register, transport_of
-from stream.connection import KafkaRefused, KafkaUnavailable, connection_of
+from stream.connection import Connection, KafkaRefused, KafkaUnavailable, connection_of
 from stream.credentials import secret_of, tls_of
 from stream.memory import calm_memory
 from stream.neighbours import await_neighbour
 from stream.rights import RightsMissing, check_rights
-from stream.settings import Settings
+from stream.settings import KafkaSettings, Settings
 from stream.topic_settings import check_parking, check_topic_settings
 from stream.topics import check_outputs, check_topics, inputs_of, outputs_of, rights_of
+from stream.transport import PollConsumer
 from stream.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -81,8 +82,9 @@ class Worker(faust.Worker):
         self.watchdog.stopping()
 
 
-def run_worker(settings: Settings, role: Role) -> None:
+def run_worker(settings: Settings, role: Role, parts: "Parts | None" = None) -> None:
     """Run a role until it is told to stop; exits the process. Raises CannotListen."""
+    parts = parts or Parts()
     if settings.status.port:
         check_address(settings.status.host, settings.status.port)
     await_neighbour(
@@ -93,12 +95,13 @@ def run_worker(settings: Settings, role: Role) -> None:
     )
     metrics = Metrics.create()
     app = new_app(settings, role)
+    transport_of(app).consumer = parts.consumer
     facts = Facts()
     run_sql = None
     if role == "scoring":
-        _add_scoring(app, settings, metrics, facts)
+        _add_scoring(app, settings, metrics, facts, parts)
     elif role == "sink":
-        run_sql = _add_sink(app, settings, metrics, facts)
+        run_sql = _add_sink(app, settings, metrics, facts, parts)
     else:
         _add_monitor(app, settings, metrics)
     watchdog = Watchdog(
@@ -146,14 +149,16 @@ async def _check_rights(settings: Settings, role: Role) -> None:
     await check_rights(connection_of(settings.kafka), rights_of(settings, role))
 
 
-def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Facts) -> None:
+def _add_scoring(
+    app: faust.App, settings: Settings, metrics: Metrics, facts: Facts, parts: "Parts"
+) -> None:
     from stream.composition import parking_limit
     from stream.delivery import delivery_of
     from stream.scoring_agent import scoring_agent
     from stream.swap import CurrentPipeline
 
     kafka = settings.kafka
-    delivery = asyncio.run(delivery_of(settings, app.conf.id))
+    delivery = asyncio.run(delivery_of(settings, app.conf.id, parts.connection(kafka)))
     facts.delivery = delivery.way
     transport_of(app).owner = delivery
     current = facts.current = CurrentPipeline(settings, metrics)
@@ -167,7 +172,7 @@ def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Fa
 
 
 def _add_sink(
-    app: faust.App, settings: Settings, metrics: Metrics, facts: Facts
+    app: faust.App, settings: Settings, metrics: Metrics, facts: Facts, parts: "Parts"
 ) -> Callable[[str], bytes] | None:
     from sinks.clickhouse import ClickHouseSink
     from sinks.migrations import migrate
@@ -175,7 +180,7 @@ def _add_sink(
     from stream.sink_agent import sink_agent
 
     def ready() -> ClickHouse:
-        store = store_of(settings)
+        store = parts.store(settings)
         migrate(store)
         return store
 
@@ -185,7 +190,8 @@ def _add_sink(
         "parked_events": settings.kafka.parked,
         "drift_alarms": settings.kafka.alarms,
     }
-    sink, park = ClickHouseSink(store), parking(settings.kafka, metrics)
+    sink = ClickHouseSink(store)
+    park = parking(settings.kafka, metrics, parts.connection(settings.kafka))
     for table, topic in topics.items():
         agent = sink_agent(table, sink, park, metrics, facts.waiting)
         register(app, topic, f"write_{table}", agent)
@@ -263,6 +269,15 @@ def store_of(settings: Settings, *, read_only: bool = False) -> ClickHouse:
         certificates=Certificates(store.ssl_cafile, store.ssl_certfile, store.ssl_keyfile),
         read_only=read_only,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a worker reaches its neighbours by; tests put others in their place."""
+
+    connection: Callable[[KafkaSettings], Connection] = connection_of
+    consumer: Callable[..., PollConsumer] = PollConsumer
+    store: Callable[[Settings], ClickHouse] = store_of
 
 
 def _add_status(
