@@ -47,15 +47,23 @@ class MemberReplaced(KafkaError):  # type: ignore[misc] # untyped library
     errno = 82  # Kafka's FENCED_INSTANCE_ID, which aiokafka does not know
 
 
-class StaticCoordinator(GroupCoordinator):  # type: ignore[misc] # untyped library
+class Member(GroupCoordinator):  # type: ignore[misc] # untyped library
     """
-    A group's member which, where it has a name of its own, never takes that name back by itself.
+    A group's member which is one while it takes partitions over, and never takes back its own name.
 
-    aiokafka's heartbeat does not tell the name, so a member whose name another has taken is only
-    told that it is unknown. It would join again, and the two would throw each other out for ever.
+    aiokafka sends no heartbeat before its callbacks are done: a member that needs longer than its
+    session for them would be thrown out, and go on beside its successor until it is told.
+
+    Nor does its heartbeat tell the name that a member may have, so one whose name another has taken
+    is only told that it is unknown. It would join again, and the two would throw each other out for
+    ever.
     """
 
     _leaving = False
+
+    async def _on_join_complete(self, *args: Any) -> None:
+        self._start_heartbeat_task()
+        await super()._on_join_complete(*args)
 
     async def _maybe_leave_group(self) -> None:
         self._leaving = True  # by our own will
@@ -91,7 +99,7 @@ class PollConsumerThread(faust_aiokafka.AIOKafkaConsumerThread):
         # The fetcher looks the classes up in its module.
         replace(aiokafka_fetcher, "PartitionRecords", PlainRecords)
         replace(aiokafka_fetcher, "MemoryRecords", ReadableRecords)
-        replace(aiokafka_consumer, "GroupCoordinator", StaticCoordinator)
+        replace(aiokafka_consumer, "GroupCoordinator", Member)
         kafka_errors.setdefault(MemberReplaced.errno, MemberReplaced)
         consumer = super()._create_worker_consumer(transport)
         # Faust passes both as constants; aiokafka hands them to its fetcher when it starts.

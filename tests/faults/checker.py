@@ -95,7 +95,7 @@ class Verdict:
 
     def __str__(self) -> str:
         said = ", ".join(
-            f"{getattr(self, each.name)} {each.name}" for each in fields(self) if each.type == "int"
+            f"{getattr(self, each.name)} {each.name}" for each in fields(self) if each.type is int
         )
         return said + "".join(
             f"; {count} {name}, such as {', '.join(self.faults[name])}"

@@ -181,10 +181,9 @@ class Installation:
         if point in AT_REBALANCE:
             self.processes.signal(self.scoring[0], signal.SIGTERM)
         deadline = time.monotonic() + _PATIENCE_S
-        while self.points.is_armed(point):
+        while not (struck := self.points.taken_by(point)):
             assert time.monotonic() < deadline, f"no worker came to {point!r}"
             time.sleep(0.02)
-        struck = self.points.taken_by(point)
         if number == signal.SIGKILL:
             self.processes.await_end(struck)
         return struck

@@ -58,6 +58,7 @@ class Points:
 
         What came to the point is held there for so many seconds first, while all else goes on.
         """
+        self._taken(point).unlink(missing_ok=True)
         (self.folder / "arming").write_text(json.dumps([int(number), hold_s]))
         (self.folder / "arming").replace(self._armed(point))
 
@@ -71,8 +72,8 @@ class Points:
             armed.unlink(missing_ok=True)
 
     def taken_by(self, point: Point) -> int:
-        """Give the id of the process that took the last signal; 0: none."""
-        taken = self.folder / f"{point}.taken"
+        """Give the id of the process that took the signal; 0: none yet."""
+        taken = self._taken(point)
         return int(taken.read_text()) if taken.exists() else 0
 
     def take(self, point: Point) -> Signal | None:
@@ -84,7 +85,7 @@ class Points:
             return None
         number, hold_s = json.loads(mine.read_text())
         mine.write_text(str(os.getpid()))
-        mine.rename(self.folder / f"{point}.taken")
+        mine.rename(self._taken(point))
         return Signal(signal.Signals(number), hold_s)
 
     def passed(self, point: Point) -> None:
@@ -108,6 +109,9 @@ class Points:
         """Give how far the clock is ahead, in seconds."""
         shift = self.folder / _CLOCK
         return float(shift.read_text()) if shift.exists() else 0.0
+
+    def _taken(self, point: Point) -> Path:
+        return self.folder / f"{point}.taken"
 
     def _armed(self, point: Point) -> Path:
         return self.folder / f"{point}.armed"
