@@ -11,11 +11,10 @@ from typing import Any, Protocol, Self
 import pytest
 
 from models.prepare import prepare
-from models.prepared import Prepared
 from tests.e2e.conftest import EXAMPLE
 from tests.faults.checker import AT_LEAST_ONCE
 from tests.faults.ground import Ground, a_ground
-from tests.faults.installation import Installation
+from tests.faults.installation import Installation, Stock
 from tests.faults.matrix import PAGE, Row, page
 
 _ROWS = pytest.StashKey[list[Row]]()
@@ -38,10 +37,10 @@ class Installations:
     """Installations on one ground, by name: made when first asked for, one at work at a time."""
 
     def __init__(
-        self, ground: Ground, prepared: Prepared, folder: Callable[[str], Path], seed: int
+        self, ground: Ground, stock: Stock, folder: Callable[[str], Path], seed: int
     ) -> None:
         self._ground = ground
-        self._prepared = prepared
+        self._stock = stock
         self._folder = folder
         self._seed = seed
         self._made: dict[str, Installation] = {}
@@ -61,7 +60,7 @@ class Installations:
                 one.rest()
         if name not in self._made:
             made = Installation(
-                self._ground, self._prepared, self._folder(name), name, seed=self._seed, **how
+                self._ground, self._stock, self._folder(name), name, seed=self._seed, **how
             )
             self._made[name] = self._stack.enter_context(made)
         self._made[name].flow()
@@ -92,10 +91,11 @@ def _installations(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installations]:
     prepared = prepare(EXAMPLE, tmp_path_factory.mktemp("data"))
+    stock = Stock.of(prepared, tmp_path_factory.mktemp("stock"))
     with (
         a_ground(tmp_path_factory.mktemp("ground")) as ground,
         Installations(
-            ground, prepared, tmp_path_factory.mktemp, pytestconfig.stash[_SEED]
+            ground, stock, tmp_path_factory.mktemp, pytestconfig.stash[_SEED]
         ) as installations,
     ):
         yield installations

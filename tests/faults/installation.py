@@ -5,12 +5,14 @@ import itertools
 import signal
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import pyarrow.parquet as pq
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
@@ -46,11 +48,39 @@ _ROWS = "SELECT uniqExact({key}) AS n FROM {table}"
 _PLACE = "(origin_partition, origin_offset)"
 
 
+@dataclass(frozen=True)
+class Stock:
+    """Applicants, and two releases and two feature tables to decide them by."""
+
+    applicants: list[Applicant]
+    releases: tuple[Path, Path]
+    tables: tuple[Path, Path]
+
+    @classmethod
+    def of(cls, prepared: Prepared, folder: Path) -> "Stock":
+        """Make it in a folder."""
+        rows = pq.read_table(prepared.applications).to_pylist()
+        return cls(
+            [Applicant(row.pop("application_id"), row) for row in rows],
+            (a_release(folder), a_release(folder, refer=0.2)),
+            _two_tables(folder, prepared.features),
+        )
+
+    @cached_property
+    def pipelines(self) -> list[Pipeline]:
+        """All pairs of release and table."""
+        return [
+            build_pipeline(read_settings({"release": str(release), "features": str(table)}))
+            for release in self.releases
+            for table in self.tables
+        ]
+
+
 class Installation:
     """
     Workers on a ground of faults, `partitions` wide, a producer before them and a checker behind.
 
-    Two releases and two feature tables lie ready to `take`. With `logins` each role comes in as the
+    What is in `stock` lies ready to `take`. With `logins` each role comes in as the
     user of its name, who has the rights that it needs and no other. Not `mixed`, all applications
     are good, and none is sent twice.
     """
@@ -58,7 +88,7 @@ class Installation:
     def __init__(
         self,
         ground: Ground,
-        prepared: Prepared,
+        stock: Stock,
         folder: Path,
         name: str,
         *,
@@ -77,11 +107,7 @@ class Installation:
         self.promise = promise
         (folder / "points").mkdir()
         self.points = Points(folder / "points")
-        self._tables = _two_tables(folder, prepared.features)
-        self._releases = (
-            a_release(folder / "releases"),
-            a_release(folder / "releases", refer=0.2),
-        )
+        self._stock = stock
         self.take(release=0, table=0)
         server = ground.store.server
         self.settings = read_settings(
@@ -113,7 +139,7 @@ class Installation:
         asyncio.run(create_topics(self.outside))
         for role in ROLES if logins else ():
             ground.secured.grant(role, *self.rights_of(role))
-        self.load = Load(self.outside, _applicants(prepared), name, seed, rate, mixed=mixed)
+        self.load = Load(self.outside, stock.applicants, name, seed, rate, mixed=mixed)
         self.processes = Processes(self._of_role, self.points, folder)
         self._workers = workers
         self._checker: Checker | None = None
@@ -151,8 +177,8 @@ class Installation:
     def take(self, *, release: int, table: int) -> None:
         """Point to one of two releases and one of two feature tables."""
         for link, target in (
-            ("release", self._releases[release]),
-            ("features.parquet", self._tables[table]),
+            ("release", self._stock.releases[release]),
+            ("features.parquet", self._stock.tables[table]),
         ):
             (self.folder / "next").symlink_to(target)
             (self.folder / "next").replace(self.folder / link)
@@ -245,7 +271,7 @@ class Installation:
         self._await(lambda: self.lag() == 0, "the scoring group has read all")
         store = self.ground.store.server.open(self.settings.store.database)
         if self._checker is None or whole:
-            self._checker = Checker(self.outside, store, self._pipelines, self.promise)
+            self._checker = Checker(self.outside, store, self._stock.pipelines, self.promise)
         checker = self._checker
         checker.read(self.partitions)
         decided, parked = checker.decided, checker.parked
@@ -269,19 +295,14 @@ class Installation:
         kafka = self.settings.kafka.model_copy(update={"sasl_username": role})
         return self.settings.model_copy(update={"kafka": kafka})
 
-    @cached_property
-    def _pipelines(self) -> list[Pipeline]:
-        changes = (
-            {"release": release, "features": table}
-            for release in self._releases
-            for table in self._tables
-        )
-        return [build_pipeline(self.settings.model_copy(update=change)) for change in changes]
-
     def _await(self, holds: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + _PATIENCE_S
         while not holds():
-            assert time.monotonic() < deadline, f"not within {_PATIENCE_S:.0f} s: {what}"
+            if time.monotonic() > deadline:
+                for name in self.processes.names:
+                    self.processes.signal(name, signal.SIGQUIT)  # says where it stands
+                time.sleep(1.0)
+                pytest.fail(f"not within {_PATIENCE_S:.0f} s: {what}; logs in {self.folder}")
             time.sleep(0.2)
 
 
@@ -370,11 +391,6 @@ def _logins(ground: Ground, folder: Path) -> dict[str, str]:
         "kafka.sasl_password_file": str(password),
         "kafka.ssl_cafile": str(ground.secured.authority.cafile),
     }
-
-
-def _applicants(prepared: Prepared) -> list[Applicant]:
-    rows = pq.read_table(prepared.applications).to_pylist()
-    return [Applicant(row.pop("application_id"), row) for row in rows]
 
 
 def _two_tables(folder: Path, first: Path) -> tuple[Path, Path]:

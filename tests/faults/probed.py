@@ -8,7 +8,9 @@ within the core, is wrapped from outside.
 """
 
 import asyncio
+import faulthandler
 import random
+import signal
 import sys
 import threading
 import time
@@ -52,6 +54,17 @@ def shift_clocks(points: Points) -> None:
     threading.Thread(target=watch, name="clock", daemon=True).start()
     time.time = lambda: true() + shift
     time.time_ns = lambda: true_ns() + int(shift * 1e9)
+
+
+def tell_when_asked() -> None:
+    """On SIGQUIT, write to the log where every thread and every task stands."""
+
+    def tell(*_: object) -> None:
+        faulthandler.dump_traceback()
+        for task in list(asyncio.tasks._all_tasks):  # type: ignore[attr-defined] # of all loops
+            task.print_stack(limit=4, file=sys.stderr)
+
+    signal.signal(signal.SIGQUIT, tell)
 
 
 def wrap(owner: Any, name: str, points: Points, first: Point, last: Point | None = None) -> None:
@@ -269,6 +282,7 @@ def main() -> None:
     """Run one role's worker, by the environment's settings, like the command of that name."""
     points = Points(Path(sys.argv[1]))
     shift_clocks(points)
+    tell_when_asked()
     (role,) = roles_of(sys.argv[sys.argv.index("--agents") + 1])
     parts_of = {"scoring": scoring_parts, "sink": sink_parts, "monitor": monitor_parts}
     with errors():
