@@ -12,7 +12,7 @@ import pytest
 
 from models.prepare import prepare
 from tests.e2e.conftest import EXAMPLE
-from tests.faults.checker import AT_LEAST_ONCE
+from tests.faults.checker import AT_LEAST_ONCE, Verdict
 from tests.faults.ground import Ground, a_ground
 from tests.faults.installation import Installation, Stock
 from tests.faults.matrix import PAGE, Row, page
@@ -30,6 +30,20 @@ class Record(Protocol):
 
     def __call__(
         self, fault: str, how: str, times: int, noted: str = "", *, whole: bool = False
+    ) -> None: ...
+
+
+class Keep(Protocol):
+    """Keeps for the matrix what a checker found of an installation after a fault."""
+
+    def __call__(
+        self,
+        of: Installation,
+        fault: str,
+        how: str,
+        times: int,
+        verdict: Verdict,
+        noted: str = "",
     ) -> None: ...
 
 
@@ -138,17 +152,27 @@ def at_least_once(
 
 
 @pytest.fixture
-def record(installation: Installation, pytestconfig: pytest.Config) -> Record:
+def keep(pytestconfig: pytest.Config) -> Keep:
+    """Keep what came of a fault for the matrix, and fail where it is not right."""
+
+    def keep_row(
+        of: Installation, fault: str, how: str, times: int, verdict: Verdict, noted: str = ""
+    ) -> None:
+        pytestconfig.stash[_ROWS].append(Row(of.name, of.way, fault, how, times, verdict, noted))
+        assert not verdict.counts, (
+            f"{verdict} (seed {pytestconfig.stash[_SEED]}, logs in {of.folder})"
+        )
+
+    return keep_row
+
+
+@pytest.fixture
+def record(installation: Installation, keep: Keep) -> Record:
     """Check what came of a fault, and keep it for the matrix."""
 
     def check(fault: str, how: str, times: int, noted: str = "", *, whole: bool = False) -> None:
         installation.mend()
-        verdict = installation.settle(whole=whole)
-        row = Row(installation.name, installation.way, fault, how, times, verdict, noted)
-        pytestconfig.stash[_ROWS].append(row)
-        assert not verdict.counts, (
-            f"{verdict} (seed {pytestconfig.stash[_SEED]}, logs in {installation.folder})"
-        )
+        keep(installation, fault, how, times, installation.settle(whole=whole), noted)
 
     return check
 

@@ -20,6 +20,7 @@ from features.snapshot import load_snapshot, write_snapshot
 from features.taiwan_default import DEFINITION
 from models.prepared import Prepared
 from scoring.pipeline import Pipeline
+from sinks.store import ClickHouse
 from stream.app import ROLES, Role
 from stream.composition import build_pipeline
 from stream.connection import connection_of
@@ -42,6 +43,7 @@ HOLD_S = 4 * COMMIT_S
 """Long enough for what is finished to be committed, and for what ought not to be."""
 
 _PATIENCE_S = 120.0
+_BEGIN_SECONDS = 0.1
 _TAIL = 50
 _TOPICS = ("applications", "decisions", "ledger", "parked", "alarms")
 _ROWS = "SELECT uniqExact({key}) AS n FROM {table}"
@@ -167,12 +169,16 @@ class Installation:
 
     def await_said(self, role: Role, words: str, times: int) -> None:
         """Wait until workers of a role have said something so many times."""
-        self._await(lambda: self.said(role).count(words) >= times, f"{role} says {words!r}")
+        self.wait_until(lambda: self.said(role).count(words) >= times, f"{role} says {words!r}")
 
     @property
     def scoring(self) -> list[str]:
         """The names of the scoring workers."""
         return [name for name in self.processes.names if name.startswith("scoring")]
+
+    def store(self) -> ClickHouse:
+        """Open the store from outside, past the line that may be spoilt."""
+        return self.ground.store.server.open(self.settings.store.database)
 
     def take(self, *, release: int, table: int) -> None:
         """Point to one of two releases and one of two feature tables."""
@@ -215,10 +221,13 @@ class Installation:
         return struck
 
     def overload(self, backlog: int = 5_000) -> None:
-        """Send as fast as the broker takes it until so many applications wait."""
-        self.load.rate, before = 0, self.load.rate
-        self._await(lambda: self.lag() > backlog, f"{backlog} applications wait")
-        self.load.rate = before
+        """Let more applications wait than the scoring workers decide at once, and them begin."""
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for name in self.scoring:
+                self.processes.signal(name, number)
+            if number == signal.SIGSTOP:
+                self.load.send(backlog)
+        time.sleep(_BEGIN_SECONDS)
 
     def longest_pause_s(self, since: float) -> float:
         """Give the longest time in which a partition had no decision that a reader sees."""
@@ -268,14 +277,14 @@ class Installation:
         The checker reads on from where it was or, for the `whole`, all from the beginning.
         """
         self.load.pause()
-        self._await(lambda: self.lag() == 0, "the scoring group has read all")
-        store = self.ground.store.server.open(self.settings.store.database)
+        self.wait_until(lambda: self.lag() == 0, "the scoring group has read all")
+        store = self.store()
         if self._checker is None or whole:
             self._checker = Checker(self.outside, store, self._stock.pipelines, self.promise)
         checker = self._checker
         checker.read(self.partitions)
         decided, parked = checker.decided, checker.parked
-        self._await(
+        self.wait_until(
             lambda: (
                 count(store, _ROWS.format(key="decision_id", table="decision_ledger")) >= decided
                 and count(store, _ROWS.format(key=_PLACE, table="parked_events")) >= parked
@@ -295,7 +304,8 @@ class Installation:
         kafka = self.settings.kafka.model_copy(update={"sasl_username": role})
         return self.settings.model_copy(update={"kafka": kafka})
 
-    def _await(self, holds: Callable[[], bool], what: str) -> None:
+    def wait_until(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait until something holds; where it never does, workers say where they stand."""
         deadline = time.monotonic() + _PATIENCE_S
         while not holds():
             if time.monotonic() > deadline:

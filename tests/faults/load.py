@@ -85,6 +85,15 @@ class Load:
         if self._error is not None:
             raise self._error
 
+    def send(self, count: int) -> None:
+        """Send so many more as fast as the broker takes them, then at the rate of before."""
+        wanted = self.events + count
+        self.rate, before = 0, self.rate
+        while self.events < wanted:
+            time.sleep(_CHUNK_SECONDS)
+            assert self._thread.is_alive(), self._error
+        self.rate = before
+
     def widen(self, partitions: int) -> None:
         """Send to so many partitions from now on; nothing again of before, which went elsewhere."""
         self.pause()
