@@ -220,7 +220,7 @@ class Installation:
             self.processes.await_end(struck)
         return struck
 
-    def overload(self, backlog: int = 5_000) -> None:
+    def overload(self, backlog: int = 3_000) -> None:
         """Let more applications wait than the scoring workers decide at once, and them begin."""
         for number in (signal.SIGSTOP, signal.SIGCONT):
             for name in self.scoring:
