@@ -3,6 +3,7 @@
 from stream.composition import parking_limit
 from stream.delivery.at_least_once import AtLeastOnce
 from stream.delivery.exactly_once import ExactlyOnce
+from stream.kafka.connection import Connection
 from stream.kafka.topic_settings import keeps_transactions
 from stream.settings import Settings
 
@@ -11,7 +12,9 @@ class DeliveryImpossible(Exception):
     """The broker cannot do what the settings ask for; says what to set instead."""
 
 
-async def delivery_of(settings: Settings, group: str) -> AtLeastOnce | ExactlyOnce:
+async def delivery_of(
+    settings: Settings, group: str, connection: Connection | None = None
+) -> AtLeastOnce | ExactlyOnce:
     """
     Make what the settings ask for or, where they do not, the best that the broker can do.
 
@@ -26,5 +29,5 @@ async def delivery_of(settings: Settings, group: str) -> AtLeastOnce | ExactlyOn
         )
         raise DeliveryImpossible(msg)
     if wanted == "at_least_once" or not able:
-        return AtLeastOnce(kafka, group, parking_limit(settings))
-    return ExactlyOnce(kafka, group)
+        return AtLeastOnce(kafka, group, parking_limit(settings), connection)
+    return ExactlyOnce(kafka, group, connection)

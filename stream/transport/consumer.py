@@ -19,6 +19,7 @@ from aiokafka.errors import (
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as faust_aiokafka
 from faust.types import TP, ConsumerMessage
+from faust.types.transports import ConsumerCallback
 from mode import Service
 from mode.types import ServiceT
 
@@ -26,8 +27,8 @@ from scoring.poll import Poll
 from stream.kafka.pinned import replace
 from stream.transport.gone import Gone, RecordsGone, StrictFetcher
 from stream.transport.in_flight import PartitionProgress, PollInFlight
+from stream.transport.member import Member, MemberReplaced
 from stream.transport.readable_records import ReadableRecords
-from stream.transport.static_member import MemberReplaced, StaticCoordinator
 
 # Faust asks the broker to hold a fetch for 1.5 s, in which a partition can stall.
 LONGEST_FETCH_WAIT_MS = 100
@@ -64,7 +65,7 @@ class PollConsumerThread(faust_aiokafka.AIOKafkaConsumerThread):
         # The fetcher looks the classes up in its module.
         replace(aiokafka_fetcher, "PartitionRecords", PlainRecords)
         replace(aiokafka_fetcher, "MemoryRecords", ReadableRecords)
-        replace(aiokafka_consumer, "GroupCoordinator", StaticCoordinator)
+        replace(aiokafka_consumer, "GroupCoordinator", Member)
         replace(aiokafka_consumer, "Fetcher", StrictFetcher)
         kafka_errors.setdefault(MemberReplaced.errno, MemberReplaced)
         consumer = super()._create_worker_consumer(transport)
@@ -358,7 +359,11 @@ class Transport(faust_aiokafka.Transport):
     records that are gone unread: where it returns, the partition is read on from its beginning.
     """
 
-    Consumer = PollConsumer
+    consumer: Callable[..., PollConsumer] = PollConsumer
     owner: PartitionOwner | None = None
     fetch_max_wait_ms: int = LONGEST_FETCH_WAIT_MS
     on_gone: Callable[[Gone], None] = staticmethod(refuse)
+
+    def create_consumer(self, callback: ConsumerCallback, **kwargs: Any) -> PollConsumer:
+        """Make the consumer, as Faust does."""
+        return self.consumer(self, callback=callback, loop=self.loop, **kwargs)

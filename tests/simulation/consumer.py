@@ -73,11 +73,10 @@ class SimulatedThread(PollConsumerThread):
                 heartbeats.cancel()
             await self._join()
             rejoin = asyncio.Event()
-            # As aiokafka does, it says nothing to the group before its callbacks are done.
+            heartbeats = asyncio.create_task(self._heartbeat(rejoin))
             await self.consumer.on_partitions_assigned(
                 set(self._assigned.positions), self._generation
             )
-            heartbeats = asyncio.create_task(self._heartbeat(rejoin))
             await rejoin.wait()
 
     async def leave(self) -> None:

@@ -1,4 +1,6 @@
-"""A group's member with a name of its own, which ends where another takes that name."""
+"""A consumer group's member: when it is one, and when it is one no more."""
+
+from typing import Any
 
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import KafkaError
@@ -10,15 +12,23 @@ class MemberReplaced(KafkaError):  # type: ignore[misc] # untyped library
     errno = 82  # Kafka's FENCED_INSTANCE_ID, which aiokafka does not know
 
 
-class StaticCoordinator(GroupCoordinator):  # type: ignore[misc] # untyped library
+class Member(GroupCoordinator):  # type: ignore[misc] # untyped library
     """
-    A group's member which, where it has a name of its own, never takes that name back by itself.
+    A group's member which is one while it takes partitions over, and never takes back its own name.
 
-    aiokafka's heartbeat does not tell the name, so a member whose name another has taken is only
-    told that it is unknown. It would join again, and the two would throw each other out for ever.
+    aiokafka sends no heartbeat before its callbacks are done: a member that needs longer than its
+    session for them would be thrown out, and go on beside its successor until it is told.
+
+    Nor does its heartbeat tell the name that a member may have, so one whose name another has taken
+    is only told that it is unknown. It would join again, and the two would throw each other out for
+    ever.
     """
 
     _leaving = False
+
+    async def _on_join_complete(self, *args: Any) -> None:
+        self._start_heartbeat_task()
+        await super()._on_join_complete(*args)
 
     async def _maybe_leave_group(self) -> None:
         self._leaving = True  # by our own will
