@@ -56,7 +56,14 @@ def test_all_seeds_keep_every_promise(
 def test_a_seed_is_one_history_in_every_process() -> None:
     seeds = [1, 2, 3, 7]
     here = [run(seed).digest for seed in seeds]
-    code = f"from tests.simulation.run import run; print(*[run(seed).digest for seed in {seeds}])"
+    # Elsewhere the product has already logged, in its own way, what a history has, too.
+    code = f"""
+from stream.process.logs import configure_logging
+from tests.simulation.run import run
+configure_logging(as_json=True)
+run(2)
+print(*[run(seed).digest for seed in {seeds}])
+"""
 
     elsewhere = [
         subprocess.run(
