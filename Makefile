@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 RUN := .ci/uv run --locked
 .DEFAULT_GOAL := help
+# Some containers switch compiled modules off; each process that is started would take seconds more.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help
 help: ## List the targets

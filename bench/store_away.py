@@ -27,17 +27,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from models.prepare import prepare
 from models.prepared import Prepared
 from models.train import train_prepared
-from stream.app import Role
+from stream.bench.machine import Machine, print_json, this_machine
 from stream.brokers import ApacheKafka
-from stream.connection import connection_of
-from stream.installation import await_ready
-from stream.machine import Machine, print_json, this_machine
-from stream.publisher import OutRecord, Publisher
-from stream.send import applicants_of
+from stream.demo.installation import await_ready
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.roles import Role
+from stream.kafka.topics import create_topics
+from stream.process.supervisor import RoleProcess, stop_all
+from stream.sending.files import applicants_of
+from stream.sending.simulator import Simulator, send_all
 from stream.settings import Settings, read_settings
-from stream.simulate import Simulator, send_all
-from stream.supervisor import RoleProcess, stop_all
-from stream.topics import create_topics
 from tests.clickhouse import ChdbServer
 from tests.e2e.installation import free_port
 

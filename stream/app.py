@@ -1,24 +1,17 @@
-"""Composition: settings to a Faust app for one role; the only place that knows every part."""
+"""Settings to the Faust app of a role, on the poll-batch transport."""
 
 import logging
 import tempfile
-from collections.abc import AsyncIterable, Awaitable, Callable
-from typing import Literal
 
 import faust
 from faust.exceptions import ConsumerNotStarted
 from mode.supervisors import CrashingSupervisor
 
-from stream.connection import connection_of
-from stream.in_flight import PollInFlight
+from stream.kafka.connection import connection_of
+from stream.kafka.roles import Role
 from stream.settings import Settings
-from stream.transport import PollConsumer, Transport
-
-Role = Literal["scoring", "sink", "monitor"]
-ROLES: tuple[Role, ...] = ("scoring", "sink", "monitor")
-
-Polls = AsyncIterable[PollInFlight]
-Agent = Callable[[Polls], Awaitable[None]]
+from stream.transport.consumer import PollConsumer, Transport
+from stream.transport.in_flight import Agent
 
 POLLS_IN_QUEUE = 4
 

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from stream.commands import asking, featuring, making, parking, reconciling, running
+from stream.commands import asking, featuring, making, measuring, parking, reconciling, running
 
 
 def _group(meaning: str) -> typer.Typer:
@@ -66,11 +66,11 @@ features.command("parity")(featuring.parity)
 app.add_typer(features, name="features")
 
 benches = _group("Measurements, with machine and versions.")
-benches.command("pipeline")(asking.bench_pipeline)
-benches.command("score")(asking.bench_score)
-benches.command("delivery")(asking.bench_delivery)
-benches.command("reconcile")(asking.bench_reconcile)
-benches.command("features")(asking.bench_features)
+benches.command("pipeline")(measuring.bench_pipeline)
+benches.command("score")(measuring.bench_score)
+benches.command("delivery")(measuring.bench_delivery)
+benches.command("reconcile")(measuring.bench_reconcile)
+benches.command("features")(measuring.bench_features)
 app.add_typer(benches, name="bench")
 
 

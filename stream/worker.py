@@ -25,18 +25,20 @@ from monitoring.status import (
     served,
     status_api,
 )
-from sinks.store import Certificates, ClickHouse, StoreRefused, StoreUnavailable, open_store
-from stream.app import Role, consumer_of, new_app, register, transport_of
-from stream.connection import KafkaRefused, KafkaUnavailable, connection_of
-from stream.credentials import secret_of, tls_of
-from stream.gone import Gone, RecordsGone
-from stream.memory import calm_memory
-from stream.neighbours import await_neighbour
-from stream.rights import RightsMissing, check_rights
-from stream.settings import Settings
-from stream.topic_settings import check_parking, check_topic_settings
-from stream.topics import check_outputs, check_topics, inputs_of, outputs_of, rights_of
-from stream.watchdog import Watchdog
+from sinks.store import ClickHouse, StoreRefused, StoreUnavailable
+from stream.app import consumer_of, new_app, register, transport_of
+from stream.kafka.connection import Connection, KafkaRefused, KafkaUnavailable, connection_of
+from stream.kafka.rights import RightsMissing, check_rights
+from stream.kafka.roles import Role, inputs_of, outputs_of, rights_of
+from stream.kafka.topic_settings import check_parking, check_topic_settings
+from stream.kafka.topics import check_outputs, check_topics
+from stream.process.memory import calm_memory
+from stream.process.neighbours import await_neighbour
+from stream.process.watchdog import Watchdog
+from stream.settings import KafkaSettings, Settings
+from stream.store import store_of
+from stream.transport.consumer import PollConsumer
+from stream.transport.gone import Gone, RecordsGone
 
 if TYPE_CHECKING:
     from stream.swap import CurrentPipeline
@@ -82,8 +84,9 @@ class Worker(faust.Worker):
         self.watchdog.stopping()
 
 
-def run_worker(settings: Settings, role: Role) -> None:
+def run_worker(settings: Settings, role: Role, parts: "Parts | None" = None) -> None:
     """Run a role until it is told to stop; exits the process. Raises CannotListen."""
+    parts = parts or Parts()
     if settings.status.port:
         check_address(settings.status.host, settings.status.port)
     await_neighbour(
@@ -95,12 +98,13 @@ def run_worker(settings: Settings, role: Role) -> None:
     metrics = Metrics.create()
     app = new_app(settings, role)
     transport_of(app).on_gone = _on_gone(settings, role, metrics)
+    transport_of(app).consumer = parts.consumer
     facts = Facts()
     run_sql = None
     if role == "scoring":
-        _add_scoring(app, settings, metrics, facts)
+        _add_scoring(app, settings, metrics, facts, parts)
     elif role == "sink":
-        run_sql = _add_sink(app, settings, metrics, facts)
+        run_sql = _add_sink(app, settings, metrics, facts, parts)
     else:
         _add_monitor(app, settings, metrics)
     watchdog = Watchdog(
@@ -163,14 +167,16 @@ async def _check_rights(settings: Settings, role: Role) -> None:
     await check_rights(connection_of(settings.kafka), rights_of(settings, role))
 
 
-def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Facts) -> None:
+def _add_scoring(
+    app: faust.App, settings: Settings, metrics: Metrics, facts: Facts, parts: "Parts"
+) -> None:
+    from stream.agents.scoring import scoring_agent
     from stream.composition import parking_limit
-    from stream.delivery import delivery_of
-    from stream.scoring_agent import scoring_agent
+    from stream.delivery.choice import delivery_of
     from stream.swap import CurrentPipeline
 
     kafka = settings.kafka
-    delivery = asyncio.run(delivery_of(settings, app.conf.id))
+    delivery = asyncio.run(delivery_of(settings, app.conf.id, parts.connection(kafka)))
     facts.delivery = delivery.way
     transport_of(app).owner = delivery
     current = facts.current = CurrentPipeline(settings, metrics)
@@ -184,15 +190,15 @@ def _add_scoring(app: faust.App, settings: Settings, metrics: Metrics, facts: Fa
 
 
 def _add_sink(
-    app: faust.App, settings: Settings, metrics: Metrics, facts: Facts
+    app: faust.App, settings: Settings, metrics: Metrics, facts: Facts, parts: "Parts"
 ) -> Callable[[str], bytes] | None:
     from sinks.clickhouse import ClickHouseSink
     from sinks.migrations import migrate
-    from stream.parking import parking
-    from stream.sink_agent import sink_agent
+    from stream.agents.parking import parking
+    from stream.agents.sink import sink_agent
 
     def ready() -> ClickHouse:
-        store = store_of(settings)
+        store = parts.store(settings)
         migrate(store)
         return store
 
@@ -202,7 +208,8 @@ def _add_sink(
         "parked_events": settings.kafka.parked,
         "drift_alarms": settings.kafka.alarms,
     }
-    sink, park = ClickHouseSink(store), parking(settings.kafka, metrics)
+    sink = ClickHouseSink(store)
+    park = parking(settings.kafka, metrics, parts.connection(settings.kafka))
     for table, topic in topics.items():
         agent = sink_agent(table, sink, park, metrics, facts.waiting)
         register(app, topic, f"write_{table}", agent)
@@ -251,8 +258,8 @@ def _add_monitor(app: faust.App, settings: Settings, metrics: Metrics) -> None:
     from monitoring.drift import DriftMonitor
     from monitoring.psi import ReferenceBins
     from sinks.ledger import LedgerBatch
+    from stream.agents.monitor import monitor_agent
     from stream.composition import release_folder
-    from stream.monitor_agent import monitor_agent
 
     def new_monitor(batch: LedgerBatch) -> DriftMonitor:
         release = open_release(release_folder(settings.release, batch.release))
@@ -265,21 +272,13 @@ def _add_monitor(app: faust.App, settings: Settings, metrics: Metrics) -> None:
     register(app, settings.kafka.ledger, "watch", agent)
 
 
-def store_of(settings: Settings, *, read_only: bool = False) -> ClickHouse:
-    """Open the store of the settings; raises StoreUnavailable, StoreRefused, SettingsInvalid."""
-    store = settings.store
-    prefix = "CREDITSTREAM_STORE__"
-    if store.ssl_cafile or store.ssl_certfile:
-        # The driver's errors do not name what is wrong with which file.
-        tls_of(prefix, store.ssl_cafile, store.ssl_certfile, store.ssl_keyfile)
-    return open_store(
-        store.url,
-        user=store.user,
-        password=secret_of(store.password, store.password_file, f"{prefix}PASSWORD"),
-        database=store.database,
-        certificates=Certificates(store.ssl_cafile, store.ssl_certfile, store.ssl_keyfile),
-        read_only=read_only,
-    )
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a worker reaches its neighbours by; tests put others in their place."""
+
+    connection: Callable[[KafkaSettings], Connection] = connection_of
+    consumer: Callable[..., PollConsumer] = PollConsumer
+    store: Callable[[Settings], ClickHouse] = store_of
 
 
 def _add_status(

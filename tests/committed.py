@@ -2,8 +2,8 @@
 
 import asyncio
 
-from stream.connection import connection_of
-from stream.reading import records_of
+from stream.kafka.connection import connection_of
+from stream.kafka.records import records_of
 from stream.settings import KafkaSettings
 
 _TIMES, _PAUSE_S = 100, 0.05

@@ -19,7 +19,7 @@ from confluent_kafka.admin._scram import (
 
 from stream.brokers import ApacheKafka
 from stream.brokers.jars import find_kafka, run
-from stream.rights import Right
+from stream.kafka.rights import Right
 from tests.certificates import Authority
 
 PASSWORD = "pass-word-of-a-test"
@@ -125,8 +125,8 @@ def _binding(user: str, right: Right) -> AclBinding:
 
 
 @contextmanager
-def secured_kafka(folder: Path) -> Iterator[SecuredKafka]:
-    """Start one from the jars; raises BrokerUnavailable."""
+def secured_kafka(folder: Path, proxy_port: int | None = None) -> Iterator[SecuredKafka]:
+    """Start one from the jars, perhaps behind a proxy, too; raises BrokerUnavailable."""
     authority = Authority(folder)
     expired = authority.certificate("expired", lasts=timedelta(days=-1))
     elsewhere = authority.certificate("elsewhere", host="kafka.example.com")
@@ -167,7 +167,7 @@ def secured_kafka(folder: Path) -> Iterator[SecuredKafka]:
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS",  # who comes by the listener that asks for nothing
     }
-    with ApacheKafka(listeners=listeners, properties=properties) as broker:
+    with ApacheKafka(proxy_port, listeners, properties) as broker:
         admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
         secured = SecuredKafka(broker, authority, admin)
         for user in USERS:

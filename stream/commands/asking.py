@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from stream.commands.boundary import WORK, Json, SetOptions, errors, roles_of, settings_of
+from stream.commands.boundary import Json, SetOptions, errors, roles_of, settings_of
 
 
 def sql(query: str, *, as_json: Json = False, assign: SetOptions = None) -> None:
     """Ask ClickHouse, read-only."""
-    from stream.reading import ask, print_rows
+    from stream.asking.questions import ask
+    from stream.asking.shown import print_rows
 
     with errors():
         print_rows(ask(settings_of(assign), query), as_json=as_json)
@@ -19,8 +20,7 @@ def sql(query: str, *, as_json: Json = False, assign: SetOptions = None) -> None
 
 def decision_show(decision_id: str, *, as_json: Json = False, assign: SetOptions = None) -> None:
     """Show a decision with the features that it was made on."""
-    from stream.reading import print_decision
-    from stream.stored import find_decision, release_of
+    from stream.asking.decision import find_decision, print_decision, release_of
 
     with errors():
         settings = settings_of(assign)
@@ -33,7 +33,7 @@ def decision_show(decision_id: str, *, as_json: Json = False, assign: SetOptions
 
 def decision_reproduce(decision_id: str, assign: SetOptions = None) -> None:
     """Make a decision again from its stored features and its release, and compare every bit."""
-    from stream.stored import find_decision, release_of, reproduce
+    from stream.asking.decision import find_decision, release_of, reproduce
 
     with errors():
         settings = settings_of(assign)
@@ -52,7 +52,8 @@ def decision_reproduce(decision_id: str, assign: SetOptions = None) -> None:
 
 def drift(*, as_json: Json = False, assign: SetOptions = None) -> None:
     """Show drift alarms, the newest first, and each feature's statistics."""
-    from stream.reading import ask, print_drift, print_rows
+    from stream.asking.questions import ask
+    from stream.asking.shown import print_drift, print_rows
 
     with errors():
         settings = settings_of(assign)
@@ -72,9 +73,9 @@ def report(
     """Draw recent decisions against the release's reference, as HTML and JSON."""
     from datetime import timedelta
 
-    from stream.logs import configure_logging
-    from stream.reporting import report as draw
-    from stream.reporting import report_regularly
+    from stream.asking.report import report as draw
+    from stream.asking.report import report_regularly
+    from stream.process.logs import configure_logging
 
     with errors():
         settings = settings_of(assign)
@@ -91,108 +92,12 @@ def contracts(
     assign: SetOptions = None,
 ) -> None:
     """Write JSON Schemas, an AsyncAPI document, and the tables of a contracts.md in the folder."""
-    from stream.contracts import write_contracts
+    from stream.contracts.files import write_contracts
 
     with errors():
         settings = settings_of(assign)
         for path in write_contracts(out, settings.kafka, settings.events):
             typer.echo(str(path))
-
-
-def bench_pipeline(
-    events: Annotated[int, typer.Option(min=1_000, help="How many end to end.")] = 200_000,
-    *,
-    as_json: Json = False,
-) -> None:
-    """Measure one worker on one core, end to end at the embedded broker and stage by stage."""
-    from rich.console import Console
-
-    from stream.bench import bench_pipeline as measure
-    from stream.bench import print_bench
-    from stream.examples import EXAMPLES
-
-    with errors():
-        example = EXAMPLES["taiwan-default"]
-        result = measure(Console(stderr=True), example, WORK / "bench", events)
-        print_bench(result, as_json=as_json)
-
-
-def bench_delivery(
-    events: Annotated[int, typer.Option(min=1_000, help="How many at full load.")] = 100_000,
-    *,
-    as_json: Json = False,
-) -> None:
-    """Measure what exactly once costs against at least once, at Apache Kafka (Java, Maven)."""
-    from rich.console import Console
-
-    from stream.bench_delivery import bench_delivery as measure
-    from stream.bench_delivery import print_bench
-    from stream.examples import EXAMPLES
-
-    with errors():
-        example = EXAMPLES["taiwan-default"]
-        result = measure(Console(stderr=True), example, WORK / "bench", events)
-        print_bench(result, as_json=as_json)
-
-
-def bench_score(
-    others: Annotated[
-        str | None, typer.Option(help="A command that times others: see bench/peers.")
-    ] = None,
-    *,
-    as_json: Json = False,
-) -> None:
-    """Measure scoring: the kernel against LightGBM, by model shapes and batch sizes."""
-    import os
-
-    from rich.console import Console
-
-    from stream.bench_score import bench_score as measure
-    from stream.bench_score import print_bench
-
-    with errors():
-        cores = len(os.sched_getaffinity(0))
-        result = measure(Console(stderr=True), cores, others)
-        print_bench(result, as_json=as_json)
-        if not all(scored.equal for scored in result.shapes):
-            raise typer.Exit(1)
-
-
-def bench_reconcile(
-    applications: Annotated[
-        int, typer.Option(min=1_000, help="How many to reconcile.")
-    ] = 1_000_000,
-    *,
-    as_json: Json = False,
-) -> None:
-    """Measure `creditstream reconcile`, at Apache Kafka (Java, Maven) and embedded ClickHouse."""
-    from rich.console import Console
-
-    from stream.bench_reconcile import bench_reconcile as measure
-    from stream.bench_reconcile import print_bench
-    from stream.examples import EXAMPLES
-
-    with errors():
-        example = EXAMPLES["taiwan-default"]
-        result = measure(Console(stderr=True), example, WORK / "bench-reconcile", applications)
-        print_bench(result, as_json=as_json)
-
-
-def bench_features(
-    rows: Annotated[int, typer.Option(min=1_000, help="Applicants of the table.")] = 356_255,
-    columns: Annotated[int, typer.Option(min=1, max=10_000, help="Features of each.")] = 189,
-    *,
-    as_json: Json = False,
-) -> None:
-    """Measure a feature table: opened from both files, its memory, a key's look-up."""
-    from rich.console import Console
-
-    from stream.bench_features import bench_features as measure
-    from stream.bench_features import print_bench
-
-    with errors():
-        result = measure(Console(stderr=True), WORK / "bench", rows, columns)
-        print_bench(result, as_json=as_json)
 
 
 def doctor(
@@ -202,7 +107,7 @@ def doctor(
     assign: SetOptions = None,
 ) -> None:
     """Say what works, what is missing, and how to get it."""
-    from stream.doctor import examine
+    from stream.asking.doctor import examine
 
     with errors():
         roles = roles_of(agents)

@@ -46,7 +46,7 @@ def settings_of(assign: list[str] | None) -> Any:
 
 def roles_of(agents: str | None) -> Any:
     """Give the roles that are named, by comma; all where none is. Ends the program for others."""
-    from stream.app import ROLES
+    from stream.kafka.roles import ROLES
 
     named = ROLES if agents is None else [role.strip() for role in agents.split(",")]
     if unknown := [role for role in named if role not in ROLES]:

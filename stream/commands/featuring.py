@@ -176,7 +176,7 @@ def describe(
 ) -> None:
     """Say what each feature is and how it is computed."""
     from features.catalogue import definition as find
-    from stream.feature_page import feature_page, features_told
+    from features.page import feature_page, features_told
 
     with errors():
         found = find(definition)
@@ -200,7 +200,7 @@ def parity(
     as_json: Json = False,
 ) -> None:
     """Compare the built table with what events of the same rows give, bit for bit."""
-    from stream.parity import parity as compare
+    from models.parity import parity as compare
 
     with errors(), _steps() as said:
         said("building")

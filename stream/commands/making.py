@@ -15,7 +15,7 @@ def prepare(
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the files go.")] = WORK,
 ) -> None:
     """Split an example by client: feature table, training rows, applications."""
-    from stream.examples import example_of
+    from stream.demo.examples import example_of
 
     with errors():
         chosen = example_of(example, tables)

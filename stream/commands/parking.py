@@ -11,8 +11,8 @@ import typer
 from stream.commands.boundary import Json, SetOptions, errors, fail, settings_of
 
 if TYPE_CHECKING:
-    from stream.parked_events import ParkedTopic, Wanted
-    from stream.redriving import RedrivePlan
+    from stream.parked.events import ParkedTopic, Wanted
+    from stream.parked.redriving import RedrivePlan
 
 _MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 _SHOWN = 20
@@ -77,7 +77,7 @@ def parked_show(
     assign: SetOptions = None,
 ) -> None:
     """Show all of a parked event: cause, origin, headers, key and value, personal data and all."""
-    from stream.parked_shown import page, told_in_full
+    from stream.parked.shown import page, told_in_full
 
     with errors():
         wanted = _wanted([place])
@@ -121,7 +121,7 @@ def _wanted(
 ) -> "Wanted":
     from scoring.decode import CODES
     from sinks.parked import STAGES
-    from stream.parked_events import PlaceInvalid, Places, Wanted
+    from stream.parked.events import PlaceInvalid, Places, Wanted
 
     for option, value, known in (("--code", code, CODES), ("--stage", stage, STAGES)):
         if value is not None and value not in known:
@@ -139,9 +139,9 @@ def _in_utc(at: datetime | None) -> datetime | None:
 
 
 async def _list(settings: Any, wanted: "Wanted", limit: int | None, *, as_json: bool) -> None:
-    from stream.parked_events import Newest, ParkedTopic, Tally
-    from stream.parked_shown import events_table, tally_table, told
-    from stream.reading import print_rows
+    from stream.asking.shown import print_rows
+    from stream.parked.events import Newest, ParkedTopic, Tally
+    from stream.parked.shown import events_table, tally_table, told
 
     topic = await ParkedTopic.open(settings.kafka, wanted)
     tally = Tally()
@@ -166,14 +166,14 @@ async def _list(settings: Any, wanted: "Wanted", limit: int | None, *, as_json: 
 
 
 async def _one(settings: Any, wanted: "Wanted") -> Any:
-    from stream.parked_events import ParkedTopic
+    from stream.parked.events import ParkedTopic
 
     return await (await ParkedTopic.open(settings.kafka, wanted)).one()
 
 
 async def _send(settings: Any, wanted: "Wanted", *, dry_run: bool, yes: bool) -> None:
-    from stream.parked_events import ParkedTopic
-    from stream.redriving import Redrive, plan, redrive
+    from stream.parked.events import ParkedTopic
+    from stream.parked.redriving import Redrive, plan, redrive
 
     topic = await ParkedTopic.open(settings.kafka, wanted)
     if wanted.places:

@@ -36,10 +36,10 @@ def reconcile(
     import msgspec
     from rich.console import Console
 
-    from stream.reading import asked
+    from stream.asking.questions import asked
     from stream.reconcile.report import print_report
     from stream.reconcile.run import reconcile as run
-    from stream.reconcile.topics import Period
+    from stream.reconcile.snapshot import Period
 
     end = None if until is None else _time(until, "--until")
     begin = _time(since, "--since") if since is not None else None

@@ -29,8 +29,8 @@ def demo(
     kill: Annotated[bool, typer.Option(help="Kill the worker with SIGKILL half-way.")] = True,
 ) -> None:
     """Everything embedded: train, stream, break it twice, and reconcile."""
-    from stream.demo import run_demo
-    from stream.examples import example_of
+    from stream.demo.examples import example_of
+    from stream.demo.run import run_demo
 
     with errors():
         chosen = example_of(example, tables)
@@ -39,8 +39,8 @@ def demo(
 
 def up(example: ExampleName = "taiwan-default", tables: Tables = None) -> None:
     """Run the demo's installation until Ctrl-C."""
-    from stream.demo import run_up
-    from stream.examples import example_of
+    from stream.demo.examples import example_of
+    from stream.demo.run import run_up
 
     with errors():
         raise typer.Exit(run_up(example_of(example, tables), WORK / "up"))
@@ -53,8 +53,8 @@ def worker(
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Run agents until told to stop."""
-    from stream.logs import configure_logging
-    from stream.supervisor import end_with_parent, supervise
+    from stream.process.logs import configure_logging
+    from stream.process.supervisor import end_with_parent, supervise
     from stream.worker import run_worker
 
     with errors():
@@ -74,8 +74,8 @@ def init(assign: SetOptions = None) -> None:
     import asyncio
 
     from sinks.migrations import migrate
-    from stream.topics import check_partitions, create_topics
-    from stream.worker import store_of
+    from stream.kafka.topics import check_partitions, create_topics
+    from stream.store import store_of
 
     with errors():
         settings = settings_of(assign)
@@ -97,7 +97,7 @@ def send(
     """Send a file's rows as application events."""
     import asyncio
 
-    from stream.send import send_file
+    from stream.sending.files import send_file
 
     with errors():
         typer.echo(
@@ -117,7 +117,7 @@ def simulate(
     """Send the example's applications at a rate."""
     import asyncio
 
-    from stream.send import simulate_example
+    from stream.sending.files import simulate_example
 
     with errors():
         kafka = settings_of(assign).kafka

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from monitoring.difference import MEANING, Kind
-from stream.reading import visible
+from stream.asking.shown import visible
 from stream.reconcile.accounts import Counts
 
 _SHOWN = 20

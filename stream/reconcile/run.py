@@ -15,8 +15,14 @@ from monitoring.difference import Kind
 from scoring.decision import decision_id
 from scoring.envelope import SourceInvalid, read_envelope
 from scoring.recent import event_digest
-from stream.connection import connection_of
-from stream.reading import Asked
+from stream.asking.questions import Asked
+from stream.kafka.connection import connection_of
+from stream.kafka.topic_settings import keeps_transactions
+from stream.kafka.topics import (
+    check_outputs,
+    check_topics,
+    describe_topics,
+)
 from stream.reconcile.accounts import (
     HOUR_MS,
     Counts,
@@ -25,26 +31,19 @@ from stream.reconcile.accounts import (
     Stored,
     no_differences,
 )
-from stream.reconcile.report import Difference, HourOfPartition, Report, hour_of
-from stream.reconcile.store import LEDGER, PARKED, HourOf, Place, Shown, StoreRows, Table
-from stream.reconcile.topics import (
-    Period,
-    Snapshot,
+from stream.reconcile.columns import (
     Stranger,
-    Topics,
     decision_columns,
     hashes_of,
     ledger_columns,
     made_of,
     parked_columns,
 )
+from stream.reconcile.report import Difference, HourOfPartition, Report, hour_of
+from stream.reconcile.snapshot import Period, Snapshot
+from stream.reconcile.store import LEDGER, PARKED, HourOf, Place, Shown, StoreRows, Table
+from stream.reconcile.topics import Topics
 from stream.settings import KafkaSettings, Settings
-from stream.topic_settings import keeps_transactions
-from stream.topics import (
-    check_outputs,
-    check_topics,
-    describe_topics,
-)
 
 MOST_APPLICATIONS = 10_000_000
 """Of one partition at once: what is kept of them takes 48 bytes each."""

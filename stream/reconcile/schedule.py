@@ -12,8 +12,8 @@ import structlog
 
 from monitoring.difference import KINDS, Kind
 from monitoring.metrics import Metrics
+from stream.process.supervisor import console_script
 from stream.settings import Settings, environment_of
-from stream.supervisor import console_script
 
 logger = structlog.get_logger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from sinks.checksum import DECISION_HASH_SQL, PARKED_HASH_SQL
-from stream.reading import Asked
+from stream.asking.questions import Asked
 from stream.reconcile.accounts import BLOCK, HOUR_MS, Stored, Sum
 
 # Offsets that one query looks at: within the limits that readers have, of time and of memory.

@@ -8,8 +8,8 @@ import pytest
 
 from models.prepare import prepare
 from models.prepared import Prepared
+from stream.kafka.topics import create_topics
 from stream.settings import Settings, read_settings
-from stream.topics import create_topics
 from tests.builders import a_release
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "taiwan_default"

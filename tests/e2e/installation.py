@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 from models.prepared import Prepared
 from sinks.door import SqlDoor
 from sinks.store import StoreRefused, StoreUnavailable
-from stream.app import Role
-from stream.connection import connection_of
-from stream.publisher import OutRecord, Publisher
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.roles import Role
+from stream.process.supervisor import RoleProcess, stop_all
+from stream.sending.simulator import Applicant, Simulator, send_all
 from stream.settings import KafkaSettings, Settings
-from stream.simulate import Applicant, Simulator, send_all
-from stream.supervisor import RoleProcess, stop_all
 
 PATIENCE_S = 200.0
 

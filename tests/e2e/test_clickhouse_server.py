@@ -16,8 +16,8 @@ from pydantic import SecretStr
 from models.prepared import Prepared
 from sinks.ledger import encode
 from sinks.store import ClickHouse
-from stream.connection import connection_of
-from stream.publisher import OutRecord, Publisher
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
 from stream.settings import Settings
 from tests.clickhouse import ChdbServer
 from tests.e2e.installation import (

@@ -10,8 +10,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from models.prepared import Prepared
 from sinks.parked import parse
-from stream.connection import connection_of
-from stream.reading import records_of
+from stream.kafka.connection import connection_of
+from stream.kafka.records import records_of
 from stream.settings import KafkaSettings, Settings
 from tests.batches import RawBatch
 from tests.corpus import Case, Parked, cases

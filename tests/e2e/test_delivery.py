@@ -19,12 +19,12 @@ from models.release import open_release
 from models.score_file import score_file
 from scoring.poll import Headers
 from sinks.door import SqlDoor
-from stream.connection import connection_of
-from stream.publisher import OutRecord, Publisher
-from stream.reading import status_of
+from stream.asking.questions import status_of
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
 from stream.reconcile.run import reconcile
-from stream.reconcile.topics import Period
-from stream.send import send_file
+from stream.reconcile.snapshot import Period
+from stream.sending.files import send_file
 from stream.settings import KafkaSettings, Settings
 from tests.committed import committed
 from tests.e2e.installation import (

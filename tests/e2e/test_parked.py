@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from models.prepared import Prepared
-from stream.connection import connection_of
-from stream.publisher import OutRecord, Publisher
-from stream.reading import records_of
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.records import records_of
+from stream.process.supervisor import console_script
 from stream.settings import KafkaSettings, ParkingSettings, Settings, environment_of
-from stream.supervisor import console_script
 from tests.committed import committed
 from tests.e2e.installation import PATIENCE_S, applications, installed
 

@@ -11,14 +11,14 @@ import pytest
 
 from models.prepared import Prepared
 from sinks.door import SqlDoor
-from stream.connection import connection_of
-from stream.doctor import examine
-from stream.publisher import Publisher
-from stream.reading import status_of
-from stream.rights import Right
+from stream.asking.doctor import examine
+from stream.asking.questions import status_of
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import Publisher
+from stream.kafka.rights import Right
+from stream.kafka.topics import create_topics
+from stream.sending.simulator import send_all
 from stream.settings import KafkaSettings, Settings, read_settings
-from stream.simulate import send_all
-from stream.topics import create_topics
 from tests.builders import a_release
 from tests.committed import committed
 from tests.e2e.installation import (

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from models.prepared import Prepared
-from stream.reading import status_of
+from stream.asking.questions import status_of
 from stream.settings import Settings
 from tests.e2e.installation import PATIENCE_S, Running, applications, installed, send
 from tests.e2e.test_delivery import assert_each_decided_once

@@ -17,9 +17,10 @@ from features.snapshot import load_snapshot, write_snapshot
 from features.taiwan_default import DEFINITION
 from models.prepared import Prepared
 from scoring.decision import Decision
-from stream.connection import connection_of
-from stream.doctor import examine
-from stream.reading import records_of, status_of
+from stream.asking.doctor import examine
+from stream.asking.questions import status_of
+from stream.kafka.connection import connection_of
+from stream.kafka.records import records_of
 from stream.settings import Settings, StatusSettings
 from tests.builders import a_release
 from tests.e2e.installation import applications, installed, send

@@ -1,18 +1,20 @@
-"""One ground and one installation for the whole suite, the seed, and the crash matrix."""
+"""One ground for the whole suite and the installations on it, the seed, and the crash matrix."""
 
 import os
 import random
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 import pytest
 
 from models.prepare import prepare
 from tests.e2e.conftest import EXAMPLE
-from tests.faults.ground import a_ground
-from tests.faults.installation import Installation
+from tests.faults.checker import AT_LEAST_ONCE, Verdict
+from tests.faults.ground import Ground, a_ground
+from tests.faults.installation import Installation, Stock
 from tests.faults.matrix import PAGE, Row, page
 
 _ROWS = pytest.StashKey[list[Row]]()
@@ -20,9 +22,63 @@ _SEED = pytest.StashKey[int]()
 
 
 class Record(Protocol):
-    """Settles the installation and checks it; keeps the fault, how, how often, what was noted."""
+    """
+    Settles the installation and checks it; keeps the fault, how, how often, what was noted.
 
-    def __call__(self, fault: str, how: str, times: int, noted: str = "") -> None: ...
+    With `whole` the checker forgets what it has seen, and begins at the beginning.
+    """
+
+    def __call__(
+        self, fault: str, how: str, times: int, noted: str = "", *, whole: bool = False
+    ) -> None: ...
+
+
+class Keep(Protocol):
+    """Keeps for the matrix what a checker found of an installation after a fault."""
+
+    def __call__(
+        self,
+        of: Installation,
+        fault: str,
+        how: str,
+        times: int,
+        verdict: Verdict,
+        noted: str = "",
+    ) -> None: ...
+
+
+class Installations:
+    """Installations on one ground, by name: made when first asked for, one at work at a time."""
+
+    def __init__(
+        self, ground: Ground, stock: Stock, folder: Callable[[str], Path], seed: int
+    ) -> None:
+        self._ground = ground
+        self._stock = stock
+        self._folder = folder
+        self._seed = seed
+        self._made: dict[str, Installation] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def named(self, name: str, **how: Any) -> Installation:
+        """Give the installation of a name, whole and under load; `how` it is made."""
+        for other, one in self._made.items():
+            if other != name:
+                one.rest()
+        if name not in self._made:
+            made = Installation(
+                self._ground, self._stock, self._folder(name), name, seed=self._seed, **how
+            )
+            self._made[name] = self._stack.enter_context(made)
+        self._made[name].flow()
+        return self._made[name]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,45 +101,78 @@ def dice(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> random.
 
 
 @pytest.fixture(scope="package")
-def _installation(
-    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory, *, long: bool
-) -> Iterator[Installation]:
+def _installations(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installations]:
     prepared = prepare(EXAMPLE, tmp_path_factory.mktemp("data"))
-    seed = pytestconfig.stash[_SEED]
-    dice = random.Random(seed)
-    shape = {"partitions": dice.choice([4, 6, 8, 12]), "workers": dice.choice([2, 3])}
-    rate = 1_500 if long else 400
+    stock = Stock.of(prepared, tmp_path_factory.mktemp("stock"))
     with (
         a_ground(tmp_path_factory.mktemp("ground")) as ground,
-        Installation(
-            ground, prepared, tmp_path_factory.mktemp("installation"), seed, rate=rate, **shape
-        ) as installation,
+        Installations(
+            ground, stock, tmp_path_factory.mktemp, pytestconfig.stash[_SEED]
+        ) as installations,
     ):
-        yield installation
+        yield installations
 
 
 @pytest.fixture
-def installation(kafka_jars: None, request: pytest.FixtureRequest) -> Installation:  # noqa: ARG001 - it skips
-    """The installation, whole and under load."""
-    found: Installation = request.getfixturevalue("_installation")
-    found.mend()
-    found.load.flow()
-    found.await_all_partitions_after(time.time())
+def installations(kafka_jars: None, request: pytest.FixtureRequest) -> Installations:  # noqa: ARG001 - it skips
+    """The installations on the one ground."""
+    found: Installations = request.getfixturevalue("_installations")
     return found
 
 
 @pytest.fixture
-def record(installation: Installation, pytestconfig: pytest.Config) -> Record:
+def installation(
+    installations: Installations, pytestconfig: pytest.Config, *, long: bool
+) -> Installation:
+    """An installation that delivers exactly once, whole and under load."""
+    dice = random.Random(pytestconfig.stash[_SEED])
+    return installations.named(
+        "exactly",
+        partitions=dice.choice([4, 6, 8, 12]),
+        workers=dice.choice([2, 3]),
+        rate=1_500 if long else 400,
+    )
+
+
+@pytest.fixture
+def at_least_once(
+    installations: Installations, pytestconfig: pytest.Config, *, long: bool
+) -> Installation:
+    """One that delivers at least once, whole and under load."""
+    dice = random.Random(pytestconfig.stash[_SEED])
+    return installations.named(
+        "atleast",
+        partitions=dice.choice([4, 6, 8]),
+        workers=2,
+        rate=1_500 if long else 400,
+        promise=AT_LEAST_ONCE,
+    )
+
+
+@pytest.fixture
+def keep(pytestconfig: pytest.Config) -> Keep:
+    """Keep what came of a fault for the matrix, and fail where it is not right."""
+
+    def keep_row(
+        of: Installation, fault: str, how: str, times: int, verdict: Verdict, noted: str = ""
+    ) -> None:
+        pytestconfig.stash[_ROWS].append(Row(of.name, of.way, fault, how, times, verdict, noted))
+        assert not verdict.counts, (
+            f"{verdict} (seed {pytestconfig.stash[_SEED]}, logs in {of.folder})"
+        )
+
+    return keep_row
+
+
+@pytest.fixture
+def record(installation: Installation, keep: Keep) -> Record:
     """Check what came of a fault, and keep it for the matrix."""
 
-    def check(fault: str, how: str, times: int, noted: str = "") -> None:
+    def check(fault: str, how: str, times: int, noted: str = "", *, whole: bool = False) -> None:
         installation.mend()
-        verdict = installation.settle()
-        row = Row(fault, how, times, verdict, noted)
-        pytestconfig.stash[_ROWS].append(row)
-        assert not verdict.counts, (
-            f"{verdict} (seed {pytestconfig.stash[_SEED]}, logs in {installation.folder})"
-        )
+        keep(installation, fault, how, times, installation.settle(whole=whole), noted)
 
     return check
 

@@ -8,16 +8,22 @@ from pathlib import Path
 from stream.brokers import ApacheKafka
 from tests.clickhouse import ChdbServer
 from tests.faults.proxy import Proxy
+from tests.secured import SecuredKafka, secured_kafka
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
     """A broker and a ClickHouse, and the lines by which workers reach them."""
 
-    broker: ApacheKafka
+    secured: SecuredKafka
     broker_line: Proxy
     store: ChdbServer
     store_line: Proxy
+
+    @property
+    def broker(self) -> ApacheKafka:
+        """The broker; who does not come by a listener of `secured` may do anything."""
+        return self.secured.broker
 
     def mend(self) -> None:
         """Take back all that was done to them."""
@@ -31,9 +37,9 @@ def a_ground(folder: Path) -> Iterator[Ground]:
     """Start broker and ClickHouse, each behind a proxy."""
     with ExitStack() as stack:
         broker_line = stack.enter_context(Proxy())
-        broker = stack.enter_context(ApacheKafka(broker_line.port))
-        broker_line.target = broker.proxied_port
+        secured = stack.enter_context(secured_kafka(folder, broker_line.port))
+        broker_line.target = secured.broker.proxied_port
         store = stack.enter_context(ChdbServer(folder))
         store_port = int(store.server.url.rpartition(":")[2])
         store_line = stack.enter_context(Proxy(store_port))
-        yield Ground(broker, broker_line, store, store_line)
+        yield Ground(secured, broker_line, store, store_line)

@@ -1,78 +1,127 @@
 """An installation on a ground of faults: workers, a producer before them, the checker behind."""
 
 import asyncio
+import itertools
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import pyarrow.parquet as pq
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from features.snapshot import load_snapshot, write_snapshot
 from features.taiwan_default import DEFINITION
 from models.prepared import Prepared
 from scoring.pipeline import Pipeline
 from sinks.store import ClickHouse
-from stream.app import Role
 from stream.composition import build_pipeline
-from stream.settings import KafkaSettings, read_settings
-from stream.simulate import Applicant
-from stream.topics import create_topics
+from stream.kafka.connection import connection_of
+from stream.kafka.rights import Right
+from stream.kafka.roles import ROLES, Role, rights_of
+from stream.kafka.topics import create_topics
+from stream.sending.simulator import Applicant
+from stream.settings import KafkaSettings, Settings, read_settings
 from tests.builders import a_release
 from tests.e2e.installation import count
-from tests.faults.checker import Checker, Verdict, read
+from tests.faults.checker import EXACTLY_ONCE, Checker, Promise, Verdict
 from tests.faults.ground import Ground
 from tests.faults.load import Load
-from tests.faults.points import Points
+from tests.faults.points import AT_REBALANCE, Point, Points
 from tests.faults.processes import Processes
+from tests.secured import PASSWORD
 
 SESSION_S = 3.0
+COMMIT_S = 0.3
+HOLD_S = 4 * COMMIT_S
+"""Long enough for what is finished to be committed, and for what ought not to be."""
+
 _PATIENCE_S = 120.0
+_BEGIN_SECONDS = 0.1
 _TAIL = 50
 _TOPICS = ("applications", "decisions", "ledger", "parked", "alarms")
 _ROWS = "SELECT uniqExact({key}) AS n FROM {table}"
+_PLACE = "(origin_partition, origin_offset)"
+
+
+@dataclass(frozen=True)
+class Stock:
+    """Applicants, and two releases and two feature tables to decide them by."""
+
+    applicants: list[Applicant]
+    releases: tuple[Path, Path]
+    tables: tuple[Path, Path]
+
+    @classmethod
+    def of(cls, prepared: Prepared, folder: Path) -> "Stock":
+        """Make it in a folder."""
+        rows = pq.read_table(prepared.applications).to_pylist()
+        return cls(
+            [Applicant(row.pop("application_id"), row) for row in rows],
+            (a_release(folder), a_release(folder, refer=0.2)),
+            _two_tables(folder, prepared.features),
+        )
+
+    @cached_property
+    def pipelines(self) -> list[Pipeline]:
+        """All pairs of release and table."""
+        return [
+            build_pipeline(read_settings({"release": str(release), "features": str(table)}))
+            for release in self.releases
+            for table in self.tables
+        ]
 
 
 class Installation:
     """
     Workers on a ground of faults, `partitions` wide, a producer before them and a checker behind.
 
-    Two releases and two feature tables lie ready to `take`.
+    What is in `stock` lies ready to `take`. With `logins` each role comes in as the
+    user of its name, who has the rights that it needs and no other. Not `mixed`, all applications
+    are good, and none is sent twice.
     """
 
     def __init__(
         self,
         ground: Ground,
-        prepared: Prepared,
+        stock: Stock,
         folder: Path,
-        seed: int,
+        name: str,
         *,
+        seed: int,
         partitions: int,
         rate: int,
         workers: int,
+        promise: Promise = EXACTLY_ONCE,
+        logins: bool = False,
+        mixed: bool = True,
     ) -> None:
         self.ground = ground
         self.folder = folder
+        self.name = name
+        self.partitions = partitions
+        self.promise = promise
         (folder / "points").mkdir()
         self.points = Points(folder / "points")
-        self._tables = _two_tables(folder, prepared.features)
-        self._releases = (
-            a_release(folder / "releases"),
-            a_release(folder / "releases", refer=0.2),
-        )
+        self._stock = stock
         self.take(release=0, table=0)
-        name = f"f{seed}"
         server = ground.store.server
         self.settings = read_settings(
             {f"kafka.{topic}": f"{topic}.{name}" for topic in _TOPICS}
             | {
+                "delivery": self.way,
                 "kafka.bootstrap_servers": f"127.0.0.1:{ground.broker_line.port}",
                 "kafka.group_prefix": name,
                 "kafka.partitions": str(partitions),
                 "kafka.session_timeout": str(SESSION_S),
+                "kafka.commit_interval": str(COMMIT_S),
                 "kafka.max_poll_records": "500",
                 "release": str(folder / "release"),
                 "features": str(folder / "features.parquet"),
@@ -85,24 +134,43 @@ class Installation:
                 "monitor.checkpoint": str(folder / "monitor"),
                 "status.port": "0",
             }
+            | (_logins(ground, folder) if logins else {})
         )
-        self.outside = self.settings.kafka.model_copy(
-            update={"bootstrap_servers": ground.broker.bootstrap_servers}
-        )
+        plain = self.settings.kafka.reset("security_", "sasl_", "ssl_")
+        at = {"bootstrap_servers": ground.broker.bootstrap_servers}
+        self.outside = plain.model_copy(update=at)
         asyncio.run(create_topics(self.outside))
-        self.load = Load(self.outside, _applicants(prepared), seed, rate)
-        self.processes = Processes(self.settings, self.points, folder)
+        for role in ROLES if logins else ():
+            ground.secured.grant(role, *self.rights_of(role))
+        self.load = Load(self.outside, stock.applicants, name, seed, rate, mixed=mixed)
+        self.processes = Processes(self._of_role, self.points, folder)
         self._workers = workers
+        self._checker: Checker | None = None
 
     def __enter__(self) -> Self:
-        self.mend()
         self.load.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.load.__exit__()
         self.processes.end_all()
-        self.store().close()
+
+    @property
+    def way(self) -> str:
+        """How it delivers."""
+        return "exactly_once" if self.promise.once else "at_least_once"
+
+    def rights_of(self, role: Role) -> list[Right]:
+        """Give the rights that a role needs."""
+        return rights_of(self.settings, role)
+
+    def said(self, role: Role) -> str:
+        """Give all that the workers of a role have logged."""
+        return "".join(log.read_text() for log in sorted(self.folder.glob(f"{role}*.log")))
+
+    def await_said(self, role: Role, words: str, times: int) -> None:
+        """Wait until workers of a role have said something so many times."""
+        self.wait_until(lambda: self.said(role).count(words) >= times, f"{role} says {words!r}")
 
     @property
     def scoring(self) -> list[str]:
@@ -116,8 +184,8 @@ class Installation:
     def take(self, *, release: int, table: int) -> None:
         """Point to one of two releases and one of two feature tables."""
         for link, target in (
-            ("release", self._releases[release]),
-            ("features.parquet", self._tables[table]),
+            ("release", self._stock.releases[release]),
+            ("features.parquet", self._stock.tables[table]),
         ):
             (self.folder / "next").symlink_to(target)
             (self.folder / "next").replace(self.folder / link)
@@ -134,71 +202,139 @@ class Installation:
         for name in wanted.keys() - there:
             self.processes.start(name, wanted[name])
 
+    def strike(
+        self, point: Point, number: signal.Signals = signal.SIGKILL, hold_s: float = 0.0
+    ) -> int:
+        """
+        Let whoever first comes to a point get a signal there, or so much later; give its id.
+
+        Returns when it is killed or, of another signal, has taken it.
+        """
+        self.points.arm(point, number, hold_s)
+        if point in AT_REBALANCE:
+            self.processes.signal(self.scoring[0], signal.SIGTERM)
+        deadline = time.monotonic() + _PATIENCE_S
+        while not (struck := self.points.taken_by(point)):
+            assert time.monotonic() < deadline, f"no worker came to {point!r}"
+            time.sleep(0.02)
+        if number == signal.SIGKILL:
+            self.processes.await_end(struck)
+        return struck
+
+    def overload(self, backlog: int = 3_000) -> None:
+        """Let more applications wait than the scoring workers decide at once, and them begin."""
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for name in self.scoring:
+                self.processes.signal(name, number)
+            if number == signal.SIGSTOP:
+                self.load.send(backlog)
+        time.sleep(_BEGIN_SECONDS)
+
+    def longest_pause_s(self, since: float) -> float:
+        """Give the longest time in which a partition had no decision that a reader sees."""
+        return asyncio.run(_longest_pause(self._decisions(), self.outside, since))
+
+    def flow(self) -> None:
+        """Be whole and under load, every partition at work."""
+        self.mend()
+        self.load.flow()
+        self.await_all_partitions_after(time.time())
+
+    def rest(self) -> None:
+        """Leave the machine to another installation, until `flow`."""
+        self.load.pause()
+        self.processes.end(*self.processes.names)
+
+    def widen(self, partitions: int) -> None:
+        """Give all topics so many partitions, that of applications last, and send to them all."""
+        kafka = self.outside
+        others = [name for name in kafka.topics if name != kafka.applications]
+        for names in (others, [kafka.applications]):
+            asyncio.run(_add_partitions(kafka, names, partitions))
+        self.partitions = partitions
+        self.load.widen(partitions)
+
     def await_decision_after(self, moment: float) -> float:
         """Wait for a decision that was made after a moment; give when a reader saw it."""
-        return asyncio.run(_await_decisions(self.outside, moment, 1))
+        return asyncio.run(_await_decisions(self._decisions(), self.outside, moment, 1))
 
-    def await_all_partitions_after(self, moment: float) -> float:
-        """Wait until each partition has a decision made after a moment; give when it was seen."""
-        return asyncio.run(_await_decisions(self.outside, moment, self.outside.partitions))
+    def await_all_partitions_after(self, moment: float, *, committed: bool = True) -> float:
+        """
+        Wait until each partition has a decision made after a moment; give when it was seen.
 
-    def settle(self) -> Verdict:
-        """Send no more, wait until all that was sent is through, and check it."""
+        Not `committed`, one in a transaction that is still open will do.
+        """
+        asked = self._decisions()
+        level = "read_committed" if committed else "read_uncommitted"
+        return asyncio.run(_await_decisions(asked, self.outside, moment, len(asked), level))
+
+    def _decisions(self) -> list[TopicPartition]:
+        return [TopicPartition(self.outside.decisions, number) for number in range(self.partitions)]
+
+    def settle(self, *, whole: bool = False) -> Verdict:
+        """
+        Send no more, wait until all that was sent is through, and check it.
+
+        The checker reads on from where it was or, for the `whole`, all from the beginning.
+        """
         self.load.pause()
-        self._await(self._is_decided, "the scoring group has read all")
-        decided, parked = self._on_topics()
-        self._await(
-            lambda: (
-                self._count("decision_ledger", "decision_id") >= decided
-                and self._count("parked_events", "(origin_partition, origin_offset)") >= parked
-            ),
-            f"ClickHouse has {decided} decisions and {parked} parked events",
-        )
-        checker = Checker(self.outside, self.store(), self._pipelines())
+        self.wait_until(lambda: self.lag() == 0, "the scoring group has read all")
+        store = self.store()
+        if self._checker is None or whole:
+            self._checker = Checker(self.outside, store, self._stock.pipelines, self.promise)
+        checker = self._checker
+        checker.read(self.partitions)
+        decided, parked = checker.decided, checker.parked
+        with suppress(pytest.fail.Exception):  # the checker says what is missing
+            self.wait_until(
+                lambda: (
+                    count(store, _ROWS.format(key="decision_id", table="decision_ledger"))
+                    >= decided
+                    and count(store, _ROWS.format(key=_PLACE, table="parked_events")) >= parked
+                ),
+                f"ClickHouse has {decided} decisions and {parked} parked events",
+            )
         return checker.check(self.load.acknowledged)
 
-    def _await(self, holds: Callable[[], bool], what: str) -> None:
+    def lag(self) -> int:
+        """Count the applications that the scoring group has not committed; -1: nobody can tell."""
+        group = f"{self.settings.kafka.group_prefix}-scoring"
+        return asyncio.run(_lag(self.outside, self.partitions, group))
+
+    def _of_role(self, role: Role) -> Settings:
+        if self.settings.kafka.sasl_username is None:
+            return self.settings
+        kafka = self.settings.kafka.model_copy(update={"sasl_username": role})
+        return self.settings.model_copy(update={"kafka": kafka})
+
+    def wait_until(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait until something holds; where it never does, workers say where they stand."""
         deadline = time.monotonic() + _PATIENCE_S
         while not holds():
-            assert time.monotonic() < deadline, f"not within {_PATIENCE_S:.0f} s: {what}"
+            if time.monotonic() > deadline:
+                for name in self.processes.names:
+                    self.processes.signal(name, signal.SIGQUIT)  # says where it stands
+                time.sleep(1.0)
+                pytest.fail(f"not within {_PATIENCE_S:.0f} s: {what}; logs in {self.folder}")
             time.sleep(0.2)
 
-    def _is_decided(self) -> bool:
-        return asyncio.run(_lag(self.outside, f"{self.settings.kafka.group_prefix}-scoring")) == 0
 
-    def _on_topics(self) -> tuple[int, int]:
-        """Count the decisions and the parked events that a committed reader sees."""
-        kafka = self.outside
-        found = [
-            asyncio.run(read(kafka.bootstrap_servers, (kafka.decisions, kafka.parked), number))
-            for number in range(kafka.partitions)
-        ]
-        decided, parked = zip(*found, strict=True)
-        return sum(map(len, decided)), sum(map(len, parked))
-
-    def _count(self, table: str, key: str) -> int:
-        return count(self.store(), _ROWS.format(table=table, key=key))
-
-    def _pipelines(self) -> list[Pipeline]:
-        changes = (
-            {"release": release, "features": table}
-            for release in self._releases
-            for table in self._tables
-        )
-        return [build_pipeline(self.settings.model_copy(update=change)) for change in changes]
-
-
-async def _await_decisions(kafka: KafkaSettings, moment: float, partitions: int) -> float:
-    asked = [TopicPartition(kafka.decisions, number) for number in range(kafka.partitions)]
+async def _await_decisions(
+    asked: Sequence[TopicPartition],
+    kafka: KafkaSettings,
+    moment: float,
+    partitions: int,
+    level: str = "read_committed",
+) -> float:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=kafka.bootstrap_servers,
-        isolation_level="read_committed",
+        isolation_level=level,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
     )
     seen: set[TopicPartition] = set()
     async with asyncio.timeout(_PATIENCE_S), consumer:
-        consumer.assign(asked)
+        consumer.assign(list(asked))
         ends = await consumer.end_offsets(asked)
         for tp in asked:
             consumer.seek(tp, max(0, ends[tp] - _TAIL))
@@ -209,9 +345,32 @@ async def _await_decisions(kafka: KafkaSettings, moment: float, partitions: int)
     return time.time()
 
 
-async def _lag(kafka: KafkaSettings, group: str) -> int:
-    """Count what a group has not committed of the applications, as the broker tells it."""
-    asked = [TopicPartition(kafka.applications, number) for number in range(kafka.partitions)]
+async def _longest_pause(
+    asked: Sequence[TopicPartition], kafka: KafkaSettings, since: float
+) -> float:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka.bootstrap_servers, isolation_level="read_committed"
+    )
+    longest = 0.0
+    async with asyncio.timeout(_PATIENCE_S), consumer:
+        begins = await consumer.offsets_for_times(dict.fromkeys(asked, int(since * 1e3)))
+        ends = await consumer.end_offsets(asked)
+        for tp in asked:
+            times = [since * 1e3]
+            found = begins[tp]
+            consumer.assign([tp])
+            at = found.offset if found else ends[tp]
+            consumer.seek(tp, at)
+            while at < ends[tp]:
+                for records in (await consumer.getmany(tp, timeout_ms=200)).values():
+                    times += [record.timestamp for record in records]
+                at = await consumer.position(tp)
+            longest = max([longest, *(b - a for a, b in itertools.pairwise(times))])
+    return longest / 1e3
+
+
+async def _lag(kafka: KafkaSettings, partitions: int, group: str) -> int:
+    asked = [TopicPartition(kafka.applications, number) for number in range(partitions)]
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers)
     async with consumer:
@@ -221,12 +380,30 @@ async def _lag(kafka: KafkaSettings, group: str) -> int:
         committed = await admin.list_consumer_group_offsets(group, partitions=asked)
     finally:
         await admin.close()
-    return sum(ends[tp] - max(0, committed[tp].offset) for tp in asked if tp in committed)
+    if len(committed) < len(asked):  # the group has no coordinator at present
+        return -1
+    return sum(ends[tp] - max(0, committed[tp].offset) for tp in asked)
 
 
-def _applicants(prepared: Prepared) -> list[Applicant]:
-    rows = pq.read_table(prepared.applications).to_pylist()
-    return [Applicant(row.pop("application_id"), row) for row in rows]
+async def _add_partitions(kafka: KafkaSettings, topics: Sequence[str], partitions: int) -> None:
+    async with connection_of(kafka).admin() as admin:
+        wanted = {name: NewPartitions(partitions) for name in topics}
+        answer = await admin.create_partitions(wanted)
+        failed = [error for error in answer.topic_errors if error[1]]
+        assert not failed, failed
+
+
+def _logins(ground: Ground, folder: Path) -> dict[str, str]:
+    """Give the settings of who comes in with a login; the user is another for each role."""
+    password = folder / "password"
+    password.write_text(PASSWORD)
+    return {
+        "kafka.bootstrap_servers": ground.broker.addresses["SCRAM"],
+        "kafka.security_protocol": "SASL_SSL",
+        "kafka.sasl_username": "nobody",
+        "kafka.sasl_password_file": str(password),
+        "kafka.ssl_cafile": str(ground.secured.authority.cafile),
+    }
 
 
 def _two_tables(folder: Path, first: Path) -> tuple[Path, Path]:

@@ -10,14 +10,14 @@ from typing import Self
 
 from aiokafka.errors import KafkaError
 
-from stream.connection import connection_of
-from stream.publisher import OutRecord, Publisher
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
+from stream.sending.simulator import Applicant, Simulator, send_all
 from stream.settings import KafkaSettings
-from stream.simulate import Applicant, Simulator, send_all
 from tests.faults.checker import EventKey, event_key
 
 _BAD, _AGAIN, _CONFLICTING = 0.03, 0.01, 0.002
-_KEPT = 500
+_KEPT = 5_000
 _CHUNK_SECONDS = 0.05
 _LARGEST_CHUNK = 2_000
 _DEADLINE_S = 20.0
@@ -28,16 +28,28 @@ class Load:
     """
     Sends `rate` applications a second while it is not paused; 0: as fast as the broker takes them.
 
-    3 % can never be decided, 1 % are sent again as they were, 0.2 % under the id of another.
-    What the broker did not acknowledge is sent again until it does.
+    3 % can never be decided, 1 % are sent again as they were, 0.2 % under the id of another, out of
+    the last few thousand; none of that where it is not `mixed`. What the broker did not acknowledge
+    is sent again until it does.
     """
 
     def __init__(
-        self, kafka: KafkaSettings, applicants: Sequence[Applicant], seed: int, rate: int
+        self,
+        kafka: KafkaSettings,
+        applicants: Sequence[Applicant],
+        run: str,
+        seed: int,
+        rate: int,
+        *,
+        mixed: bool = True,
     ) -> None:
         self._kafka = kafka
         self._random = random.Random(seed)
-        self._records = self._mixed(Simulator(applicants, f"f{seed}", bad_share=_BAD, seed=seed))
+        self._sent: deque[OutRecord] = deque(maxlen=_KEPT)
+        simulator = Simulator(applicants, run, bad_share=_BAD * mixed, seed=seed)
+        self._records = (
+            self._mixed(simulator) if mixed else (record for record, _ in simulator.events())
+        )
         self._unsent: list[OutRecord] = []
         self._thread = threading.Thread(target=self._run, name="load")
         self._flows = threading.Event()
@@ -74,16 +86,23 @@ class Load:
             raise self._error
 
     def send(self, count: int) -> None:
-        """Send so many in a run, then pause."""
+        """Send so many more as fast as the broker takes them, then at the rate of before."""
         wanted = self.events + count
-        self.flow()
+        self.rate, before = 0, self.rate
         while self.events < wanted:
             time.sleep(_CHUNK_SECONDS)
             assert self._thread.is_alive(), self._error
+        self.rate = before
+
+    def widen(self, partitions: int) -> None:
+        """Send to so many partitions from now on; nothing again of before, which went elsewhere."""
         self.pause()
+        self._kafka = self._kafka.model_copy(update={"partitions": partitions})
+        self._sent.clear()
+        self.flow()
 
     def _mixed(self, simulator: Simulator) -> Iterator[OutRecord]:
-        sent: deque[OutRecord] = deque(maxlen=_KEPT)
+        sent = self._sent
         for record, good in simulator.events():
             yield record
             if good:
@@ -115,16 +134,18 @@ class Load:
 
     async def _send_by(self, publisher: Publisher) -> None:
         kafka = self._kafka
-        began, offered = time.monotonic(), 0
-        while not self._ended:
+        rate, began, offered = self.rate, time.monotonic(), 0
+        while not self._ended and kafka is self._kafka:
+            if self.rate != rate:
+                rate, began, offered = self.rate, time.monotonic(), 0
             if not self._flows.is_set() and not self._unsent:
                 self._idle.set()
                 await asyncio.sleep(_CHUNK_SECONDS)
                 began, offered = time.monotonic(), 0
                 continue
             if not self._unsent:
-                due = int((time.monotonic() - began) * self.rate) - offered
-                due = min(due, _LARGEST_CHUNK) if self.rate else _LARGEST_CHUNK
+                due = int((time.monotonic() - began) * rate) - offered
+                due = min(due, _LARGEST_CHUNK) if rate else _LARGEST_CHUNK
                 self._unsent = [next(self._records) for _ in range(due)]
                 offered += due
             await send_all(publisher, kafka.applications, kafka.partitions, self._unsent)
@@ -132,5 +153,5 @@ class Load:
                 event_key(record.value, record.headers) for record in self._unsent
             )
             self._unsent = []
-            if self.rate:
+            if rate:
                 await asyncio.sleep(_CHUNK_SECONDS)

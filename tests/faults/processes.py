@@ -6,11 +6,14 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from stream.app import Role
+import psutil
+
+from stream.kafka.roles import Role
+from stream.process.supervisor import RoleProcess, stop_all
 from stream.settings import Settings
-from stream.supervisor import RoleProcess, stop_all
 from tests.faults.points import Points
 
 _LOOK_SECONDS = 0.1
@@ -19,10 +22,16 @@ _PROGRAM = (sys.executable, "-m", "tests.faults.probed")
 
 
 class Processes:
-    """Workers by name, looked after in a thread: what ends is started again unless it is away."""
+    """
+    Workers by name, looked after in a thread: what ends is started again unless it is away.
 
-    def __init__(self, settings: Settings, points: Points, folder: Path) -> None:
-        self._settings = settings
+    `settings_of` gives a role's settings.
+    """
+
+    def __init__(
+        self, settings_of: Callable[[Role], Settings], points: Points, folder: Path
+    ) -> None:
+        self._settings_of = settings_of
         self._points = points
         self._folder = folder
         self._running: dict[str, RoleProcess] = {}
@@ -35,7 +44,7 @@ class Processes:
         """Start another worker."""
         program = (*_PROGRAM, str(self._points.folder))
         log = self._folder / f"{name}.log"
-        process = RoleProcess(self._settings, role, log, program)
+        process = RoleProcess(self._settings_of(role), role, log, program)
         process.start()
         with self._lock:
             self._running[name] = process
@@ -46,6 +55,13 @@ class Processes:
         with self._lock:
             ending = [self._running.pop(name) for name in names]
         return stop_all(ending)
+
+    def leave(self, name: str) -> RoleProcess:
+        """Ask a worker to stop, for good, and do not wait for it."""
+        with self._lock:
+            leaving = self._running.pop(name)
+        leaving.stop()
+        return leaving
 
     def end_all(self) -> None:
         """Stop everything, and looking after it."""
@@ -69,9 +85,9 @@ class Processes:
     def await_end(self, pid: int) -> None:
         """Wait until a process of ours has ended by itself."""
         deadline = time.monotonic() + _END_SECONDS
-        while pid in {self.pid(name) for name in self.names}:
+        while psutil.pid_exists(pid):  # until we have asked how it ended
             assert time.monotonic() < deadline, f"process {pid} did not end"
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_LOOK_SECONDS / 4)
 
     @property
     def names(self) -> list[str]:

@@ -4,8 +4,8 @@ import os
 import random
 import signal
 import time
+from typing import Literal
 
-import psutil
 import pytest
 
 from tests.chdb_server import Fault
@@ -15,19 +15,61 @@ from tests.faults.proxy import Line
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.timeout(3_600)]
 
+Neighbour = Literal["broker", "ClickHouse"]
+
 _NOT_ENOUGH_SPACE, _TOO_MANY_PARTS, _READONLY, _MEMORY_LIMIT = 243, 252, 164, 241
+_TABLES = ("decision_ledger", "parked_events", "drift_alarms", "release_features")
 
 
-def test_the_broker_killed_and_started_again(
-    installation: Installation, record: Record, dice: random.Random, *, long: bool
+@pytest.mark.parametrize("neighbour", ["broker", "ClickHouse"])
+def test_killed_and_started_again(
+    installation: Installation,
+    record: Record,
+    dice: random.Random,
+    neighbour: Neighbour,
+    *,
+    long: bool,
 ) -> None:
+    ground = installation.ground
+    kill, start = {
+        "broker": (ground.broker.kill, ground.broker.restart),
+        "ClickHouse": (ground.store.kill, ground.store.start),
+    }[neighbour]
     times = 10 if long else 1
     for _ in range(times):
         time.sleep(dice.uniform(0.5, 2))
-        installation.ground.broker.kill()
+        kill()
         time.sleep(dice.uniform(0, 3))
-        installation.ground.broker.restart()
-    record("broker killed and started again", "SIGKILL", times)
+        start()
+    # What it had before must be there.
+    record(f"{neighbour} killed and started again", "SIGKILL", times, whole=True)
+
+
+@pytest.mark.parametrize("neighbour", ["broker", "ClickHouse"])
+@pytest.mark.parametrize("line", ["silent", "deaf", "refused"])
+def test_the_line_to_it_spoilt(
+    installation: Installation,
+    record: Record,
+    dice: random.Random,
+    neighbour: Neighbour,
+    line: Line,
+    *,
+    long: bool,
+) -> None:
+    ground = installation.ground
+    spoilt = ground.broker_line if neighbour == "broker" else ground.store_line
+    times = 5 if long else 1
+    for _ in range(times):
+        spoilt.set(line)
+        time.sleep(dice.uniform(2, 5))
+        spoilt.set("whole", dice.choice([0, 0.05]))
+        time.sleep(dice.uniform(1, 2))
+    how = {
+        "silent": "a proxy passes nothing",
+        "deaf": "a proxy passes requests and no answers: what they ask for happens, nobody knows",
+        "refused": "a proxy refuses connections",
+    }
+    record(f"network between workers and {neighbour} cut", how[line], times)
 
 
 def test_the_broker_paused(
@@ -42,24 +84,6 @@ def test_the_broker_paused(
     record("broker paused past the workers' sessions", "SIGSTOP, SIGCONT", times)
 
 
-@pytest.mark.parametrize("line", ["silent", "deaf", "refused"])
-def test_the_line_to_the_broker_spoilt(
-    installation: Installation, record: Record, dice: random.Random, line: Line, *, long: bool
-) -> None:
-    times = 5 if long else 1
-    for _ in range(times):
-        installation.ground.broker_line.set(line)
-        time.sleep(dice.uniform(2, 6))
-        installation.ground.broker_line.set("whole")
-        time.sleep(dice.uniform(1, 3))
-    how = {
-        "silent": "a proxy passes nothing",
-        "deaf": "a proxy passes requests and no answers",
-        "refused": "a proxy refuses connections",
-    }
-    record("network between workers and broker cut", how[line], times)
-
-
 def test_connections_to_the_broker_reset_and_slowed(
     installation: Installation, record: Record, dice: random.Random, *, long: bool
 ) -> None:
@@ -67,42 +91,12 @@ def test_connections_to_the_broker_reset_and_slowed(
     for _ in range(times):
         installation.ground.broker_line.set("whole", dice.choice([0, 0.02, 0.1]))
         installation.ground.broker_line.reset()
-        time.sleep(dice.uniform(0.2, 1.5))
+        time.sleep(dice.uniform(0.2, 1))
     record(
         "connections between workers and broker reset, answers delayed by up to 100 ms",
         "a proxy",
         times,
     )
-
-
-@pytest.mark.parametrize("line", ["silent", "deaf", "refused"])
-def test_the_line_to_clickhouse_spoilt(
-    installation: Installation, record: Record, dice: random.Random, line: Line, *, long: bool
-) -> None:
-    times = 5 if long else 1
-    for _ in range(times):
-        installation.ground.store_line.set(line)
-        time.sleep(dice.uniform(2, 4))
-        installation.ground.store_line.set("whole", dice.choice([0, 0.05]))
-        time.sleep(dice.uniform(1, 2))
-    how = {
-        "silent": "a proxy passes nothing",
-        "deaf": "a proxy passes requests and no answers: inserts happen, nobody knows",
-        "refused": "a proxy refuses connections",
-    }
-    record("network between sink and ClickHouse cut", how[line], times)
-
-
-def test_clickhouse_killed_and_started_again(
-    installation: Installation, record: Record, dice: random.Random, *, long: bool
-) -> None:
-    times = 10 if long else 2
-    for _ in range(times):
-        time.sleep(dice.uniform(0.5, 2))
-        installation.ground.store.kill()
-        time.sleep(dice.uniform(0, 3))
-        installation.ground.store.start()
-    record("ClickHouse killed and started again", "SIGKILL", times)
 
 
 def test_clickhouse_refuses_for_a_while(
@@ -122,14 +116,29 @@ def test_clickhouse_refuses_for_a_while(
     )
 
 
-def test_clickhouses_disk_takes_nothing_more(
+def test_clickhouses_disk_has_no_space_left(
     installation: Installation, record: Record, *, long: bool
 ) -> None:
     times = 5 if long else 1
+    setting = "min_free_disk_bytes_to_perform_insert"
+    store = installation.ground.store.server.open(installation.settings.store.database)
     for _ in range(times):
-        server = psutil.Process(installation.ground.store.pid)
-        before = server.rlimit(psutil.RLIMIT_FSIZE)
-        server.rlimit(psutil.RLIMIT_FSIZE, (0, before[1]))
+        for table in _TABLES:
+            store.command(f"ALTER TABLE {table} MODIFY SETTING {setting} = {1 << 60}")
         time.sleep(4.0)
-        server.rlimit(psutil.RLIMIT_FSIZE, before)
-    record("no byte can be written to ClickHouse's disk", "RLIMIT_FSIZE of its process", times)
+        for table in _TABLES:
+            store.command(f"ALTER TABLE {table} RESET SETTING {setting}")
+    record("ClickHouse's disk has too little space left", setting, times)
+
+
+def test_the_sink_killed_while_clickhouse_is_away(
+    installation: Installation, record: Record, dice: random.Random, *, long: bool
+) -> None:
+    times = 5 if long else 1
+    for _ in range(times):
+        installation.ground.store_line.set(dice.choice(["silent", "deaf", "refused"]))
+        time.sleep(dice.uniform(2, 4))
+        installation.processes.signal("sink", signal.SIGKILL)
+        time.sleep(dice.uniform(0, 3))
+        installation.ground.store_line.set("whole")
+    record("sink killed while ClickHouse is away", "a proxy; SIGKILL", times)

@@ -7,119 +7,63 @@ import time
 
 import pytest
 
+from stream.process.supervisor import RoleProcess, stop_all
 from tests.faults.conftest import Record
-from tests.faults.installation import SESSION_S, Installation
-from tests.faults.points import (
-    AT_REBALANCE,
-    MONITOR_POINTS,
-    SCORING_POINTS,
-    SINK_POINTS,
-    Point,
-    Points,
-)
+from tests.faults.installation import HOLD_S, SESSION_S, Installation
+from tests.faults.kills import kill_at_points, kill_at_random
+from tests.faults.points import EXACTLY_ONCE_POINTS, MONITOR_POINTS, SINK_POINTS
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.timeout(3_600)]
 
-_PATIENCE_S = 40.0
-_FULL_LOAD = 4_000
-"""Applications a second: more than the workers of a machine of two processors decide."""
 
-
-def await_passed(points: Points, point: Point) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while points.is_armed(point):
-        assert time.monotonic() < deadline, f"no worker came to {point!r}"
-        time.sleep(0.02)
+def test_nothing_befalls_it(installation: Installation, record: Record, *, long: bool) -> None:
+    seconds = 60 if long else 5
+    pids = {name: installation.processes.pid(name) for name in installation.processes.names}
+    time.sleep(seconds)
+    now = {name: installation.processes.pid(name) for name in installation.processes.names}
+    assert pids == now, "workers ended by themselves"
+    record("none: what the others are held against", f"{seconds} s under load", 1)
 
 
 def test_killed_at_every_named_point_of_the_scoring_cycle(
     installation: Installation, record: Record, dice: random.Random, *, long: bool
 ) -> None:
-    times = 5 if long else 1
-    points = list(SCORING_POINTS) * times
-    dice.shuffle(points)
-    for point in points:
-        installation.points.arm(point)
-        if point in AT_REBALANCE:
-            name = dice.choice(installation.scoring)
-            installation.processes.signal(name, signal.SIGTERM)
-        await_passed(installation.points, point)
-        time.sleep(dice.uniform(0, 1.5))
-    record(
-        "worker killed at each point: " + ", ".join(SCORING_POINTS).replace("_", " "),
-        "SIGKILL by its own hand there",
-        len(points),
-    )
+    kill_at_points(installation, record, dice, EXACTLY_ONCE_POINTS, "worker", long=long)
 
 
 def test_sink_and_monitor_killed_at_every_named_point(
     installation: Installation, record: Record, dice: random.Random, *, long: bool
 ) -> None:
-    times = 5 if long else 1
-    points: list[Point] = [*SINK_POINTS, *MONITOR_POINTS] * times
-    dice.shuffle(points)
-    for point in points:
-        installation.points.arm(point)
-        await_passed(installation.points, point)
-    record(
-        "sink or monitor killed at each point: "
-        + ", ".join([*SINK_POINTS, *MONITOR_POINTS]).replace("_", " "),
-        "SIGKILL by its own hand there",
-        len(points),
-    )
+    # Long enough for offsets to be committed that ought not to be.
+    installation.strike("inserting", hold_s=HOLD_S)
+    points = [*SINK_POINTS, *MONITOR_POINTS]
+    kill_at_points(installation, record, dice, points, "sink or monitor", long=long)
 
 
 def test_killed_at_random(
     installation: Installation, record: Record, dice: random.Random, *, long: bool
 ) -> None:
-    kills, events = (200, 1_000_000) if long else (8, 5_000)
-    wanted = installation.load.events + events
-    done = 0
-    while done < kills or installation.load.events < wanted:
-        time.sleep(dice.expovariate(1 / 2.5))
-        if done < kills:
-            name = dice.choice([*installation.scoring * 2, "sink", "monitor"])
-            installation.processes.signal(name, signal.SIGKILL)
-            done += 1
-            if dice.random() < 0.2:
-                installation.take(release=dice.randrange(2), table=dice.randrange(2))
-    record("workers killed at random, releases and tables changed between", "SIGKILL", kills)
+    kill_at_random(installation, record, dice, ["sink", "monitor"], long=long)
 
 
-def test_the_only_worker_killed(
-    installation: Installation, record: Record, dice: random.Random, *, long: bool
+@pytest.mark.parametrize("only", [True, False])
+def test_one_worker_killed_is_stood_in_for(
+    installation: Installation, record: Record, dice: random.Random, *, only: bool, long: bool
 ) -> None:
-    *others, last = installation.scoring
-    installation.processes.end(*others)
-    times = 10 if long else 2
-    waited = []
-    for _ in range(times):
-        installation.await_decision_after(time.time())
-        time.sleep(dice.uniform(0, 1))
-        killed = time.time()
-        installation.processes.signal(last, signal.SIGKILL)
-        waited.append(installation.await_decision_after(killed) - killed)
-    record(
-        "the only scoring worker killed",
-        "SIGKILL",
-        times,
-        f"decisions after {min(waited):.1f} to {max(waited):.1f} s; session {SESSION_S:.0f} s",
-    )
-
-
-def test_one_of_two_workers_killed_is_stood_in_for(
-    installation: Installation, record: Record, dice: random.Random, *, long: bool
-) -> None:
+    if only:
+        _, *others = installation.scoring
+        installation.processes.end(*others)
+        installation.await_all_partitions_after(time.time())
     times = 10 if long else 1
     waited = []
     for _ in range(times):
-        time.sleep(dice.uniform(1, 2))
+        time.sleep(dice.uniform(0, 1))
         name = dice.choice(installation.scoring)
         killed = time.time()
         installation.processes.signal(name, signal.SIGKILL)
         waited.append(installation.await_all_partitions_after(killed) - killed)
     record(
-        "one of several workers killed",
+        "the only scoring worker killed" if only else "one of several workers killed",
         "SIGKILL",
         times,
         f"decisions of all partitions after {min(waited):.1f} to {max(waited):.1f} s; "
@@ -127,53 +71,28 @@ def test_one_of_two_workers_killed_is_stood_in_for(
     )
 
 
+@pytest.mark.parametrize(("told", "most_s"), [(1, 10.0), (2, 5.0)], ids=["once", "twice"])
 def test_told_to_stop_at_full_load(
-    installation: Installation, record: Record, *, long: bool
+    installation: Installation, record: Record, told: int, most_s: float, *, long: bool
 ) -> None:
     times = 5 if long else 1
     longest = 0.0
     for _ in range(times):
-        installation.load.rate, before = _FULL_LOAD, installation.load.rate
-        time.sleep(2.0)
+        installation.overload()
         names = installation.scoring
         began = time.monotonic()
-        assert installation.processes.end(*names) == 0
-        longest = max(longest, time.monotonic() - began)
-        installation.load.rate = before
-        installation.mend()
-    assert longest < 10.0
-    record(
-        "SIGTERM to all scoring workers at full load",
-        "SIGTERM",
-        times,
-        f"ended in order within {longest:.1f} s",
-    )
-
-
-def test_told_to_stop_twice_at_full_load(
-    installation: Installation, record: Record, *, long: bool
-) -> None:
-    times = 5 if long else 1
-    longest = 0.0
-    for _ in range(times):
-        installation.load.rate, before = _FULL_LOAD, installation.load.rate
-        time.sleep(2.0)
-        pids = [
-            installation.processes.signal(name, signal.SIGTERM) for name in installation.scoring
-        ]
-        for name in installation.scoring:
+        for name in names * (told - 1):
             installation.processes.signal(name, signal.SIGTERM)
-        began = time.monotonic()
-        for pid in pids:
-            installation.processes.await_end(pid)
+        failed = installation.processes.end(*names)
         longest = max(longest, time.monotonic() - began)
-        installation.load.rate = before
-    assert longest < 5.0
+        assert told > 1 or not failed
+        installation.mend()
+    assert longest < most_s
     record(
-        "SIGTERM twice to all scoring workers at full load",
+        f"SIGTERM {'twice ' * (told - 1)}to all scoring workers at full load",
         "SIGTERM",
         times,
-        f"ended, in order or not, within {longest:.1f} s",
+        f"ended {'in order ' if told == 1 else ''}within {longest:.1f} s",
     )
 
 
@@ -182,10 +101,9 @@ def test_a_worker_that_slept_within_a_transaction_is_fenced_off(
 ) -> None:
     times = 5 if long else 1
     for _ in range(times):
-        installation.points.arm("sending", signal.SIGSTOP)
-        await_passed(installation.points, "sending")
-        sleeper = installation.points.taken_by("sending")
-        installation.await_all_partitions_after(time.time() + SESSION_S)
+        sleeper = installation.strike("sending", signal.SIGSTOP)
+        # Woken before the broker gives its transaction up by itself, whoever fences it off or not.
+        installation.await_all_partitions_after(time.time() + SESSION_S, committed=False)
         os.kill(sleeper, signal.SIGCONT)
         installation.processes.await_end(sleeper)
     record(
@@ -199,14 +117,24 @@ def test_a_worker_that_slept_within_a_transaction_is_fenced_off(
 def test_workers_come_and_go_under_load(
     installation: Installation, record: Record, dice: random.Random, *, long: bool
 ) -> None:
-    moves = 60 if long else 5
+    moves = 60 if long else 6
+    began = time.time()
     came: list[str] = []
+    leaving: list[RoleProcess] = []
     for number in range(moves):
+        next_move = time.monotonic() + 2.0
         if came and (dice.random() < 0.5 or len(came) == 2):
-            installation.processes.end(came.pop(dice.randrange(len(came))))
+            leaving.append(installation.processes.leave(came.pop(0)))
         else:
-            name = f"scoring-guest-{number}"
-            installation.processes.start(name, "scoring")
-            came.append(name)
-        time.sleep(2.0)
-    record("workers come and go every two seconds", "start, SIGTERM", moves)
+            came.append(f"scoring-guest-{number}")
+            installation.processes.start(came[-1], "scoring")
+        time.sleep(max(0.0, next_move - time.monotonic()))
+    installation.await_all_partitions_after(time.time())
+    stop_all(leaving)  # one that was still starting has not ended in order
+    pause_s = installation.longest_pause_s(began)
+    record(
+        "workers come and go every two seconds",
+        "start, SIGTERM",
+        moves,
+        f"longest pause of a partition {pause_s:.1f} s",
+    )

@@ -15,8 +15,8 @@ from scoring.pipeline import Decided, Pipeline
 from scoring.poll import Headers, Poll
 from sinks import ledger
 from sinks.parked import PREFIX, ParkedEvent, parked_table, parse
-from stream.codec import decision_records
-from stream.publisher import OutRecord
+from stream.contracts.codec import decision_records
+from stream.kafka.publisher import OutRecord
 from tests.builders import NOW_MS
 
 LARGEST = 2_000_000

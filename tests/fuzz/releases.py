@@ -40,7 +40,7 @@ from models.release import (
     load_release,
     open_release,
 )
-from stream.pinned import replace
+from stream.kafka.pinned import replace
 from tests.builders import a_release, raw_columns
 from tests.fuzz.apart import Ended, Say, apart
 from tests.fuzz.damage import CONTENT, NAMES, PLACE

@@ -22,8 +22,8 @@ from aiokafka.errors import KafkaError
 from stream.brokers import ApacheKafka, BrokerUnavailable, MockBroker
 from stream.brokers.guarded import GuardedProcess
 from stream.brokers.jars import fetch_jars, find_java, kafka_version
-from stream.connection import Connection
-from stream.topics import ensure_topics
+from stream.kafka.connection import Connection
+from stream.kafka.topics import ensure_topics
 
 ROOT = Path(__file__).parents[2]
 RECORDS = {f"record {number}".encode() for number in range(100)}

@@ -13,7 +13,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import OffsetAndMetadata
 
-from stream.connection import Connection
+from stream.kafka.connection import Connection
 from tests.simulation.broker import Broker, Committed, Place, Stored, Unwritten
 from tests.simulation.world import World
 

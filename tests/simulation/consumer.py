@@ -10,6 +10,7 @@ from typing import Any, cast
 from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
+    IllegalStateError,
     KafkaError,
     RebalanceInProgressError,
     UnknownMemberIdError,
@@ -22,8 +23,8 @@ from mode.utils.queues import FlowControlEvent, FlowControlQueue
 from mode.utils.trees import Node
 
 from stream.app import POLLS_IN_QUEUE
-from stream.in_flight import PollInFlight
-from stream.transport import PartitionOwner, PollConsumer, PollConsumerThread, Transport
+from stream.transport.consumer import PartitionOwner, PollConsumer, PollConsumerThread, Transport
+from stream.transport.in_flight import PollInFlight
 from tests.simulation.broker import Broker, Place, Stored
 from tests.simulation.group import Group
 from tests.simulation.world import World
@@ -72,11 +73,10 @@ class SimulatedThread(PollConsumerThread):
                 heartbeats.cancel()
             await self._join()
             rejoin = asyncio.Event()
-            # As aiokafka does, it says nothing to the group before its callbacks are done.
+            heartbeats = asyncio.create_task(self._heartbeat(rejoin))
             await self.consumer.on_partitions_assigned(
                 set(self._assigned.positions), self._generation
             )
-            heartbeats = asyncio.create_task(self._heartbeat(rejoin))
             await rejoin.wait()
 
     async def leave(self) -> None:
@@ -195,21 +195,30 @@ class SimulatedThread(PollConsumerThread):
         return found
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        assigned = self._assigned
+        # In a thread it goes on, also where nobody waits for it any more.
+        return await asyncio.shield(asyncio.create_task(self._seek_to_committed()))
+
+    async def _seek_to_committed(self) -> Mapping[TP, int]:
+        asked = sorted(self._assigned.positions)
+        assert asked, "No partitions are currently assigned"  # so does aiokafka
         found: dict[TP, Any] = {}
-        for tp in sorted(assigned.positions):
+        for tp in asked:
             committed = await self._committed_at_last(tp)
             found[tp] = committed
             # As aiokafka does: without a committed offset a position stays where it is.
             if committed:
-                assigned.positions[tp] = committed
+                self.seek(tp, committed)
         return found
 
     async def seek_to_beginning(self, *partitions: TP) -> None:
+        if given_away := set(partitions) - self.assignment():
+            raise IllegalStateError(given_away)
         for tp in partitions:
-            self._assigned.positions[tp] = 0
+            self.seek(tp, 0)
 
     def seek(self, partition: TP, offset: int) -> None:
+        if partition not in self._assigned.positions:
+            raise IllegalStateError(partition)
         self._assigned.positions[partition] = offset
 
     async def _committed_at_last(self, tp: TP) -> int | None:
@@ -336,6 +345,7 @@ class SimulatedApp:
         self.consumer = SimulatedConsumer(transport, self)
         self._tasks: list[asyncio.Task[Any]] = []
         self._fetching: asyncio.Task[None] | None = None
+        self._recovering: asyncio.Task[None] | None = None
 
     def polls(self, topic: str) -> AsyncIterator[PollInFlight]:
         """Give the stream of a topic's polls to its agent."""
@@ -405,7 +415,11 @@ class SimulatedApp:
         await asyncio.sleep(0)
         self.consumer.pause_partitions(assigned)
         await asyncio.sleep(0)
-        self._tasks.append(asyncio.create_task(self._resume(generation_id)))
+        if self._recovering is not None:
+            self._recovering.cancel()
+        self._recovering = asyncio.create_task(self._resume(generation_id))
+        self._recovering.add_done_callback(self._recovered)
+        self._tasks.append(self._recovering)
 
     def on_rebalance_return(self) -> None: ...
 
@@ -427,6 +441,11 @@ class SimulatedApp:
                 self.consumer._drain_messages(cast(ServiceT, self))  # asked only whether to stop
             )
             self._fetching.add_done_callback(self._agent_ended)
+
+    def _recovered(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and isinstance(task.exception(), IllegalStateError):
+            return  # Faust takes it for another rebalance
+        self._agent_ended(task)
 
     async def _commit_now_and_then(self) -> None:
         while True:

@@ -12,12 +12,12 @@ from monitoring.metrics import Metrics
 from scoring.pipeline import Pipeline
 from scoring.policy import Policy
 from sinks.clickhouse import ClickHouseSink
-from stream.at_least_once import AtLeastOnce
-from stream.exactly_once import ExactlyOnce
-from stream.parking import parking
-from stream.scoring_agent import scoring_agent
+from stream.agents.parking import parking
+from stream.agents.scoring import scoring_agent
+from stream.agents.sink import sink_agent
+from stream.delivery.at_least_once import AtLeastOnce
+from stream.delivery.exactly_once import ExactlyOnce
 from stream.settings import KafkaSettings
-from stream.sink_agent import sink_agent
 from tests.builders import a_table
 from tests.simulation.broker import Broker
 from tests.simulation.clickhouse import SimulatedStore

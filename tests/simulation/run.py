@@ -108,15 +108,23 @@ async def _tell(
     quiet = 0
     while quiet < 3:
         await asyncio.sleep(2.0)
-        quiet = quiet + 1 if installation.drained() else 0
+        # A worker that was thrown out of its group still shows lag until it is in again.
+        left = list(_left(installation))
+        quiet = 0 if left else quiet + 1
         if world.loop.now > until:
-            problems.append(f"not all is through {DRAIN_SECONDS} s after the last fault")
+            late = left or ["all is through only now,"]
+            problems += [f"{what} {DRAIN_SECONDS} s after the last fault" for what in late]
             return
+
+
+def _left(installation: Installation) -> Iterator[str]:
+    if not installation.drained():
+        yield "not all is through"
     for worker in installation.workers:
         if worker.alive and worker.app is not None:
             lag = sum(worker.app.consumer.lag().values())
             if lag:
-                problems.append(f"{worker.name} shows a lag of {lag} where nothing is left")
+                yield f"{worker.name} shows a lag of {lag}"
 
 
 @contextmanager

@@ -74,7 +74,10 @@ class Story:
             at = random.uniform(0.0, self.seconds)
             if random.random() < 0.7:
                 at = random.choice(self._bursts) + random.expovariate(1 / 0.05)
-            self._world.loop.later(at, self._happen, random.choice(names))
+            name = random.choice(names)
+            # Behind `heal` none begins: nobody would bring back the worker that it sends away.
+            if at < self.seconds:
+                self._world.loop.later(at, self._happen, name)
 
     def heal(self) -> None:
         """End whatever still goes on; workers that are away come back."""

@@ -1,5 +1,6 @@
 """Seeded histories of scoring, Kafka and ClickHouse, all faults mixed; see docs/simulation.md."""
 
+import asyncio
 import multiprocessing
 import os
 import subprocess
@@ -8,7 +9,10 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
+from tests.simulation.installation import Installation
 from tests.simulation.run import Outcome, run
+from tests.simulation.story import Story
+from tests.simulation.world import World
 
 SEEDS = "SIMULATION_SEEDS"
 _CHUNK = 25
@@ -52,7 +56,14 @@ def test_all_seeds_keep_every_promise(
 def test_a_seed_is_one_history_in_every_process() -> None:
     seeds = [1, 2, 3, 7]
     here = [run(seed).digest for seed in seeds]
-    code = f"from tests.simulation.run import run; print(*[run(seed).digest for seed in {seeds}])"
+    # Elsewhere the product has already logged, in its own way, what a history has, too.
+    code = f"""
+from stream.process.logs import configure_logging
+from tests.simulation.run import run
+configure_logging(as_json=True)
+run(2)
+print(*[run(seed).digest for seed in {seeds}])
+"""
 
     elsewhere = [
         subprocess.run(
@@ -67,3 +78,19 @@ def test_a_seed_is_one_history_in_every_process() -> None:
 
     assert elsewhere == [here, here]
     assert len(set(here)) == len(seeds)
+
+
+def test_no_fault_begins_after_the_last_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(300):
+        world = World(seed)
+        installation = Installation(world, partitions=1, exactly_once=True, resend_window=10)
+        story = Story(world, installation)
+        struck: list[float] = []
+        monkeypatch.setattr(
+            story, "_happen", lambda _, at=struck, loop=world.loop: at.append(loop.now)
+        )
+        story.begin()
+        world.loop.run_until_complete(asyncio.sleep(story.seconds + 5.0))
+        world.loop.end()
+
+        assert max(struck, default=0.0) < story.seconds, seed

@@ -13,10 +13,10 @@ from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 
 from monitoring.status import Status, status_api
-from stream.app import ROLES
 from stream.cli import app as cli
+from stream.kafka.roles import ROLES
+from stream.process.watchdog import STOP_SECONDS
 from stream.settings import PREFIX, Settings, described_settings, read_settings
-from stream.watchdog import STOP_SECONDS
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -11,8 +11,8 @@ from sinks.blocks import Unfit
 from sinks.clickhouse import ClickHouseSink
 from sinks.ledger import decode
 from sinks.store import Store
-from stream.in_flight import PollInFlight
-from stream.sink_agent import sink_agent
+from stream.agents.sink import sink_agent
+from stream.transport.in_flight import PollInFlight
 from tests.integration.sinks.stored import an_alarm, ledger, parked, parked_records, records, rows
 from tests.unit.sinks.decisions import a_batch
 

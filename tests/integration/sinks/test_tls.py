@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sinks.migrations import migrate
 from sinks.store import Certificates, StoreRefused, StoreUnavailable, open_store
 from stream.settings import Settings, SettingsInvalid, StoreSettings
-from stream.worker import store_of
+from stream.store import store_of
 from tests.certificates import Authority
 from tests.clickhouse import ChdbServer, Server
 from tests.integration.sinks.stored import rows

@@ -12,14 +12,14 @@ from scoring.pipeline import Pipeline
 from scoring.poll import Poll
 from sinks.parked import parse
 from sinks.store import ClickHouse
-from stream.connection import connection_of
-from stream.exactly_once import ExactlyOnce
-from stream.publisher import Output, OutRecord, Publisher
-from stream.reading import records_of
+from stream.agents.scoring import _outputs
+from stream.delivery.exactly_once import ExactlyOnce
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import Output, OutRecord, Publisher
+from stream.kafka.records import records_of
 from stream.reconcile.report import Report
 from stream.reconcile.run import reconcile
-from stream.reconcile.topics import Period
-from stream.scoring_agent import _outputs
+from stream.reconcile.snapshot import Period
 from stream.settings import Settings
 from tests.builders import a_pipeline, an_event
 from tests.integration.sinks.stored import Inserts

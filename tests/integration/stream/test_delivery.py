@@ -10,17 +10,17 @@ from aiokafka.errors import ProducerFenced
 
 from scoring.parking import ParkingHistory
 from scoring.poll import Poll
-from stream.at_least_once import AtLeastOnce, SharedPartition
-from stream.codec import decision_records
-from stream.delivery import DeliveryImpossible, delivery_of
-from stream.exactly_once import ExactlyOnce, LogTruncated, OwnedPartition
-from stream.publisher import Output, OutRecord, PublisherClosed
-from stream.scoring_agent import _outputs
+from stream.agents.scoring import _outputs
+from stream.contracts.codec import decision_records
+from stream.delivery.at_least_once import AtLeastOnce, SharedPartition
+from stream.delivery.choice import DeliveryImpossible, delivery_of
+from stream.delivery.exactly_once import ExactlyOnce, LogTruncated, OwnedPartition
+from stream.kafka.publisher import Output, OutRecord, PublisherClosed
+from stream.kafka.topics import check_topics, create_topics
 from stream.settings import KafkaSettings, read_settings
-from stream.topics import check_topics, create_topics
 from tests.builders import NOW_MS, a_pipeline, an_event
 from tests.committed import committed
-from tests.integration.stream.test_start import kafka_at
+from tests.integration.stream.topics import kafka_at
 from tests.unit.sinks.decisions import a_batch
 
 

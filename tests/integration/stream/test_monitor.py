@@ -8,11 +8,11 @@ from pathlib import Path
 from monitoring.metrics import Metrics
 from scoring.poll import Poll
 from sinks.ledger import encode
-from stream.in_flight import PollInFlight
-from stream.monitor_agent import monitor_agent
-from tests.integration.stream.test_start import kafka_at
+from stream.agents.monitor import monitor_agent
+from stream.transport.in_flight import PollInFlight
+from tests.integration.stream.topics import kafka_at
 from tests.unit.sinks.decisions import a_batch
-from tests.unit.stream.test_monitor_agent import new_monitor
+from tests.unit.stream.agents.test_monitor import new_monitor
 
 MOST_BYTES = 17 << 20
 

@@ -1,173 +1,26 @@
-"""Parked events on a real broker: read, driven again, and limited."""
+"""Parked events on a real broker: read, and driven again."""
 
 import asyncio
 import hashlib
-import json
-import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
-from uuid import UUID
 
-import msgspec
 import pytest
-from typer.testing import CliRunner, Result
 
-from monitoring.metrics import PREFIX, Metrics
-from scoring.decision import decision_id
 from scoring.decode import EventLimits
 from scoring.parking import ParkingLimit
-from scoring.pipeline import Pipeline
-from scoring.poll import Poll
-from sinks.parked import ParkedEvent, parse
-from stream.at_least_once import AtLeastOnce
-from stream.cli import app
-from stream.connection import connection_of
-from stream.exactly_once import ExactlyOnce
-from stream.in_flight import PollInFlight
-from stream.publisher import OutRecord, Publisher
-from stream.reading import records_of
-from stream.records import each_record, offsets_of
-from stream.scoring_agent import TooMuchParked, scoring_agent
-from stream.settings import KafkaSettings, Settings, environment_of
-from stream.topics import create_topics
-from tests.builders import ATTRIBUTES, a_pipeline, an_event
-from tests.committed import committed
-from tests.integration.stream.test_start import kafka_at
-
-SOURCE = "shop"
-NARROW = EventLimits(bytes=300)
-"""Below the size of an event with attributes: what is wrong until it is mended."""
-
-
-class Installation:
-    """Topics of its own, applications on them, and a worker that decides what is there."""
-
-    def __init__(self, kafka: KafkaSettings, *, exactly_once: bool = True) -> None:
-        self.kafka = kafka
-        self.group = uuid.uuid4().hex
-        self._exactly_once = exactly_once
-        self._finished: dict[int, int] = {}
-
-    def send(self, partition: int, *events: Mapping[str, Any] | bytes) -> None:
-        headers = [("ce_source", SOURCE.encode()), ("creditstream-stage", b"of its own")]
-        now_ms = int(datetime.now(UTC).timestamp() * 1000)
-        values = [one if isinstance(one, bytes) else msgspec.json.encode(one) for one in events]
-        records = [OutRecord(b"k%d" % partition, value, headers, now_ms) for value in values]
-
-        async def publish() -> None:
-            async with Publisher(connection_of(self.kafka), client_id="test") as publisher:
-                await publisher.publish(self.kafka.applications, partition, records)
-
-        asyncio.run(publish())
-
-    def work(
-        self,
-        limits: EventLimits | None = None,
-        limit: ParkingLimit | None = None,
-        *,
-        records: int = 500,
-        polls: int | None = None,
-    ) -> Metrics:
-        """Let a new worker decide what is not yet decided, in polls of so many records."""
-        return asyncio.run(self._work(limits or EventLimits(), limit, records, polls))
-
-    async def _work(
-        self, limits: EventLimits, limit: ParkingLimit | None, records: int, polls: int | None
-    ) -> Metrics:
-        kafka, metrics = self.kafka, Metrics.create()
-        delivery = (
-            ExactlyOnce(kafka, self.group) if self._exactly_once else AtLeastOnce(kafka, self.group)
-        )
-        await delivery.take_over([0, 1])
-        pipeline = with_limits(limits)
-        found = [poll async for poll in self._polls(records)]
-
-        def finish(poll: PollInFlight) -> None:
-            self._finished[poll.poll.partition] = poll.next_offset
-
-        async def all_polls() -> AsyncIterator[PollInFlight]:
-            for poll in found[:polls]:
-                yield PollInFlight(poll, finish)
-
-        await scoring_agent(kafka, delivery, lambda: pipeline, metrics, limit=limit)(all_polls())
-        return metrics
-
-    async def _polls(self, records: int) -> AsyncIterator[Poll]:
-        connection, topic = connection_of(self.kafka), self.kafka.applications
-        for number, there in (await offsets_of(connection, topic)).items():
-            left = {number: range(self._finished.get(number, 0), there.stop)}
-            taken = [record async for record in each_record(connection, topic, left)]
-            for start in range(0, len(taken), records):
-                poll = taken[start : start + records]
-                yield Poll(
-                    topic,
-                    number,
-                    [record.offset for record in poll],
-                    [record.timestamp for record in poll],
-                    [record.key for record in poll],
-                    [record.value for record in poll],
-                    [record.headers for record in poll],
-                )
-
-    def decisions(self, count: int) -> list[dict[str, Any]]:
-        values = asyncio.run(committed(self.kafka, self.kafka.decisions, count))
-        return [msgspec.json.decode(value) for value in values]
-
-    def parked(self, count: int) -> list[ParkedEvent]:
-        kafka = self.kafka
-        asyncio.run(committed(kafka, kafka.parked, count))
-        found = asyncio.run(records_of(connection_of(kafka), kafka.parked))
-        events = [parse(record.key, record.value, record.headers) for record in found]
-        return sorted(events, key=lambda event: (event.partition, event.offset))
-
-    def applications(self) -> list[Any]:
-        return asyncio.run(records_of(connection_of(self.kafka), self.kafka.applications))
-
-    def creditstream(self, *arguments: str, answer: str = "") -> Result:
-        environment = environment_of(Settings(kafka=self.kafka))
-        return CliRunner().invoke(app, ["parked", *arguments], env=environment, input=answer)
-
-    def listed(self, *arguments: str) -> list[dict[str, Any]]:
-        result = self.creditstream("list", "--json", *arguments)
-        assert result.exit_code == 0, result.output
-        return [json.loads(line) for line in result.stdout.splitlines()]
-
-
-def with_limits(limits: EventLimits) -> Pipeline:
-    plain = a_pipeline()
-    return Pipeline(
-        release=plain.release,
-        definition=plain.definition,
-        table=plain.table,
-        scorer=plain._scorer,
-        policy=plain.policy,
-        limits=limits,
-    )
-
-
-def event(name: str, **attributes: int) -> dict[str, Any]:
-    now = datetime.now(UTC).isoformat()
-    return an_event(event_id=name, submitted_at=now, attributes=ATTRIBUTES | attributes)
-
-
-def ids(names: Sequence[str]) -> list[str]:
-    return sorted(str(UUID(bytes=decision_id(SOURCE, name))) for name in names)
-
-
-def decided(decisions: Sequence[Mapping[str, Any]]) -> list[str]:
-    return sorted(decision["decision_id"] for decision in decisions)
-
-
-def repeated(metrics: Metrics) -> float | None:
-    return metrics.registry.get_sample_value(PREFIX + "events_repeated_total")
-
-
-@pytest.fixture
-def there(real_broker: str) -> Installation:
-    kafka = kafka_at(real_broker)
-    asyncio.run(create_topics(kafka))
-    return Installation(kafka)
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.topics import create_topics
+from tests.builders import ATTRIBUTES
+from tests.integration.stream.parked import (
+    NARROW,
+    Installation,
+    decided,
+    event,
+    ids,
+    repeated,
+)
+from tests.integration.stream.topics import kafka_at
 
 
 @pytest.mark.real_broker
@@ -365,82 +218,3 @@ def test_a_list_names_nobody_and_a_time_chooses(there: Installation) -> None:
     assert len(there.listed("--until", "2026-01-01")) == 0
     assert len(there.listed("--since", moment)) >= 1
     assert [one["code"] for one in there.listed("--limit", "1")] == ["malformed"]
-
-
-LIMIT = ParkingLimit(longest_run=10, largest_share=1)
-
-
-@pytest.mark.real_broker
-def test_a_worker_that_meets_the_limit_parks_nothing_of_the_poll_that_crosses_it(
-    there: Installation,
-) -> None:
-    there.send(0, event("good"), *(event(f"e-{n}", AGE=-3) for n in range(30)), event("last"))
-
-    for _ in range(3):
-        with pytest.raises(ExceptionGroup) as ended:
-            there.work(limit=LIMIT, records=8)
-        (error,) = ended.value.exceptions
-        assert isinstance(error, TooMuchParked)
-        # The first poll holds 7 of them; the one that comes next would make it 15.
-        assert [one.offset for one in there.parked(7)] == list(range(1, 8))
-    assert str(error).startswith(
-        f"{there.kafka.applications}/0: release r would park 15 events one after the other; "
-        "CREDITSTREAM_PARKING__LONGEST_RUN is 10. In the poll from offset 8: "
-        "8 x invalid $.attributes.AGE. Nothing of it is parked or committed."
-    )
-    assert decided(there.decisions(1)) == ids(["good"])
-
-    there.work(limit=ParkingLimit(longest_run=0), records=8)
-    assert len(there.parked(30)) == 30
-    assert decided(there.decisions(2)) == ids(["good", "last"])
-
-
-@pytest.mark.real_broker
-def test_restarts_in_a_row_park_no_more_than_one_worker_would(there: Installation) -> None:
-    there.send(1, *(event(f"e-{n}", AGE=-3) for n in range(30)))
-
-    crossed = 0
-    for _ in range(8):
-        try:
-            there.work(limit=LIMIT, records=4, polls=1)  # and then it ends
-        except ExceptionGroup as ended:
-            crossed += ended.subgroup(TooMuchParked) is not None
-
-    assert crossed == 6
-    assert len(there.parked(8)) == 8
-
-
-@pytest.mark.parametrize(
-    ("limit", "every"),
-    [(LIMIT, 100), (ParkingLimit(longest_run=0, largest_share=0.5, window=10), 5)],
-)
-def test_at_least_once_restarts_in_a_row_park_no_more_either(
-    mock_broker: str, limit: ParkingLimit, every: int
-) -> None:
-    there = Installation(kafka_at(mock_broker), exactly_once=False)
-    there.send(0, *(event(f"e-{n}", AGE=-3 if n % every else 41) for n in range(30)))
-
-    def crosses() -> bool:
-        try:
-            there.work(limit=limit, records=3, polls=1)  # and then it ends
-        except ExceptionGroup as ended:
-            return ended.subgroup(TooMuchParked) is not None
-        return False
-
-    assert [crosses() for _ in range(6)] == [False, False, False, True, True, True]
-    assert {one.offset for one in there.parked(1)} == {n for n in range(9) if n % every}
-
-
-@pytest.mark.real_broker
-def test_a_producer_of_10000_events_that_are_no_json_stops_nobody_unless_that_is_set(
-    there: Installation,
-) -> None:
-    there.send(0, *[b"{"] * 10_000, event("behind"))
-
-    with pytest.raises(ExceptionGroup):
-        there.work(limit=ParkingLimit(counts="all"))
-    assert len(there.parked(500)) == 500
-
-    there.work()
-    assert len(there.parked(10_000)) == 10_000
-    assert decided(there.decisions(1)) == ids(["behind"])

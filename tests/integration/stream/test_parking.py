@@ -10,12 +10,12 @@ from scoring.poll import Poll
 from sinks.blocks import ARROW_STREAM, Unfit, ledger_block
 from sinks.ledger import decode, encode
 from sinks.parked import parse
-from stream.connection import connection_of
-from stream.parking import parking
-from stream.reading import records_of
+from stream.agents.parking import parking
+from stream.kafka.connection import connection_of
+from stream.kafka.records import records_of
 from stream.settings import KafkaSettings
 from tests.integration.sinks.stored import records
-from tests.integration.stream.test_start import kafka_at
+from tests.integration.stream.topics import kafka_at
 from tests.unit.sinks.decisions import a_batch
 
 

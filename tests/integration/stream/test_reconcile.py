@@ -16,13 +16,13 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from monitoring.difference import Kind
 from sinks.migrations import migrate
 from sinks.store import ClickHouse, open_store
-from stream.publisher import Output, OutRecord
+from stream.kafka.publisher import Output, OutRecord
+from stream.kafka.topics import create_topics
 from stream.reconcile.report import Report
-from stream.reconcile.topics import Period
+from stream.reconcile.snapshot import Period
 from stream.settings import read_settings
-from stream.topics import create_topics
 from tests.integration.stream.reconciled import Installed, bad, event
-from tests.integration.stream.test_start import kafka_at
+from tests.integration.stream.topics import kafka_at
 
 pytestmark = pytest.mark.real_broker
 

@@ -8,15 +8,15 @@ from aiokafka import TopicPartition
 from scoring.poll import Poll
 from sinks.migrations import migrate
 from sinks.store import open_store
-from stream.connection import connection_of
-from stream.publisher import Output, Publisher
-from stream.reading import records_of
+from stream.agents.scoring import _outputs
+from stream.kafka.connection import connection_of
+from stream.kafka.publisher import Output, Publisher
+from stream.kafka.records import records_of
 from stream.reconcile.run import reconcile
-from stream.reconcile.topics import Period
-from stream.scoring_agent import _outputs
+from stream.reconcile.snapshot import Period
 from stream.settings import KafkaSettings, read_settings
 from tests.integration.stream.reconciled import Installed, bad, event, poll_of
-from tests.integration.stream.test_start import kafka_at
+from tests.integration.stream.topics import kafka_at
 
 
 async def deliver(kafka: KafkaSettings, poll: Poll, outputs: list[Output]) -> None:

@@ -9,15 +9,15 @@ from typing import Literal
 import pytest
 from pydantic import SecretStr
 
-from stream.app import ROLES, Role
-from stream.connection import KafkaRefused, KafkaUnavailable, connection_of
-from stream.publisher import OutRecord, Publisher
-from stream.reading import records_of
-from stream.rights import Right, RightsMissing, check_rights
-from stream.send import send_file
+from stream.kafka.connection import KafkaRefused, KafkaUnavailable, connection_of
+from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.records import records_of
+from stream.kafka.rights import Right, RightsMissing, check_rights
+from stream.kafka.roles import ROLES, Role, rights_of
+from stream.kafka.topics import create_topics, describe_topics
+from stream.process.supervisor import console_script
+from stream.sending.files import send_file
 from stream.settings import KafkaSettings, Settings, environment_of
-from stream.supervisor import console_script
-from stream.topics import create_topics, describe_topics, rights_of
 from tests.certificates import Authority
 from tests.secured import KEY_PASSWORD, PASSWORD, SecuredKafka
 

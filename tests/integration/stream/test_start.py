@@ -2,17 +2,13 @@
 
 import asyncio
 import subprocess
-import uuid
 
 import pytest
 
 from sinks.store import StoreUnavailable
-from stream.connection import Connection, KafkaUnavailable
-from stream.neighbours import await_neighbour
-from stream.settings import KafkaSettings
-from stream.supervisor import console_script
-from stream.topic_settings import TopicUnfit, check_parking, check_topic_settings
-from stream.topics import (
+from stream.kafka.connection import Connection, KafkaUnavailable
+from stream.kafka.topic_settings import TopicUnfit, check_parking, check_topic_settings
+from stream.kafka.topics import (
     PartitionsDiffer,
     check_outputs,
     check_partitions,
@@ -20,21 +16,11 @@ from stream.topics import (
     create_topics,
     ensure_topics,
 )
+from stream.process.neighbours import await_neighbour
+from stream.process.supervisor import console_script
+from tests.integration.stream.topics import kafka_at
 
 NOBODY = "127.0.0.1:1"
-
-
-def kafka_at(servers: str) -> KafkaSettings:
-    name = uuid.uuid4().hex[:8]
-    return KafkaSettings(
-        bootstrap_servers=servers,
-        applications=f"applications.{name}",
-        decisions=f"decisions.{name}",
-        ledger=f"ledger.{name}",
-        parked=f"parked.{name}",
-        alarms=f"alarms.{name}",
-        partitions=2,
-    )
 
 
 def test_a_worker_without_a_broker_says_so_and_which_setting_names_it() -> None:

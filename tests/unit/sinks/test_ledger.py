@@ -20,7 +20,7 @@ from sinks.ledger import (
     decode,
     encode,
 )
-from stream.codec import decision_record, decision_records
+from stream.contracts.codec import decision_record, decision_records
 from tests.unit.sinks.decisions import START_US, a_batch
 
 T = TypeVar("T")

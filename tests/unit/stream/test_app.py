@@ -7,8 +7,8 @@ import pytest
 from faust.exceptions import ConsumerNotStarted
 
 from stream.app import consumer_of, new_app
+from stream.process.watchdog import Watchdog
 from stream.settings import read_settings
-from stream.watchdog import Watchdog
 from stream.worker import Worker
 
 

@@ -1,0 +1,164 @@
+"""The scoring agent: a poll in; decisions, ledger and parked events out; then it is finished."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+
+import numpy as np
+import structlog
+
+from monitoring.metrics import Metrics
+from scoring.decision import FEATURE_SOURCES, OUTCOMES, instant
+from scoring.parking import ParkingHistory, ParkingLimit, ParkingLimitCrossed
+from scoring.pipeline import Decided, Pipeline, source_share
+from scoring.poll import Poll
+from sinks.ledger import encode as encode_ledger
+from sinks.parked import ParkedEvent
+from stream.agents.lanes import in_lanes
+from stream.contracts.codec import decision_records
+from stream.delivery.protocols import Delivery, Lease
+from stream.kafka.publisher import Output, OutRecord
+from stream.kafka.topics import parked_record_bytes
+from stream.settings import KafkaSettings
+from stream.transport.in_flight import Agent, PollInFlight, Polls
+
+Clock = Callable[[], int]
+"""Gives the time in nanoseconds since 1970."""
+
+_CAUSES = 3  # named in an error
+
+logger = structlog.get_logger(__name__)
+
+
+class TooMuchParked(Exception):
+    """A poll would park more than the settings allow; says by which release, and the way out."""
+
+    def __init__(
+        self, poll: Poll, release: str, limit: ParkingLimit, crossed: ParkingLimitCrossed
+    ) -> None:
+        named = crossed.causes.most_common(_CAUSES)
+        causes = [f"{number} x {code} {path}" for (code, path), number in named]
+        if more := len(crossed.causes) - len(named):
+            causes.append(f"{more} other causes")
+        variable = f"CREDITSTREAM_PARKING__{crossed.bound.upper()}"
+        if crossed.bound == "longest_run":
+            said, none = f"{crossed.parked} events one after the other", 0
+        else:
+            said, none = f"{crossed.parked} of the last {limit.window} events", 1
+        msg = (
+            f"{poll.topic}/{poll.partition}: release {release} would park {said}; {variable} is "
+            f"{getattr(limit, crossed.bound)}. In the poll from offset {poll.offsets[0]}: "
+            f"{', '.join(causes)}. Nothing of it is parked or committed. If the release is wrong, "
+            "put the one before back (CREDITSTREAM_RELEASE) and start again; if the events are, "
+            f"raise {variable} to park them ({none}: no limit)"
+        )
+        super().__init__(msg)
+
+
+def scoring_agent(
+    kafka: KafkaSettings,
+    delivery: Delivery,
+    pipeline: Callable[[], Pipeline],
+    metrics: Metrics,
+    clock: Clock = time.time_ns,
+    limit: ParkingLimit | None = None,
+) -> Agent:
+    """
+    Make the agent that decides applications.
+
+    `pipeline` gives the pipeline for the next poll; one poll is decided by one release and one
+    feature table. A poll is finished when `delivery` has all its output out. One that would cross
+    the `limit` raises TooMuchParked before anything of it is out.
+    """
+    limit = limit or ParkingLimit()
+
+    async def score(polls: Polls) -> None:
+        # One thread, beside which status, fetching and the other partitions' output go on.
+        with ThreadPoolExecutor(1, thread_name_prefix="decide") as decider:
+
+            async def decide(taken: Sequence[PollInFlight]) -> None:
+                for poll in taken:
+                    # The same lease to the end: by a later one it would be delivered once more.
+                    lease = None if poll.stale else delivery.lease(poll.poll.partition)
+                    if lease is None:
+                        continue  # it waited until its partition was given back
+                    text_of = pipeline().policy.text_of
+                    if left := await lease.take_up(poll.poll, poll.end_offset, text_of):
+                        await _decide(left, lease, decider)
+                    poll.finish()
+
+            async with delivery:
+                await in_lanes(polls, lambda poll: poll.poll.partition, decide, waiting=2)
+
+    async def _decide(poll: Poll, lease: Lease, decider: Executor) -> None:
+        now_us = clock() // 1000
+        loop = asyncio.get_running_loop()
+        with metrics.stage("decide"):
+            decided = await loop.run_in_executor(
+                decider, pipeline().decide, poll, now_us, lease.recent
+            )
+        parking = _within(limit, lease.parking, poll, decided)
+        with metrics.stage("publish"):
+            await lease.deliver(poll, _outputs(kafka, poll, decided, now_us), parking)
+        lease.recent.remember(decided.batch.decision_ids, decided.batch.event_digests)
+        _count(metrics, poll, decided, clock())
+
+    return score
+
+
+def _within(
+    limit: ParkingLimit, parking: ParkingHistory, poll: Poll, decided: Decided
+) -> ParkingHistory:
+    try:
+        return limit.after(parking, poll, decided)
+    except ParkingLimitCrossed as crossed:
+        error = TooMuchParked(poll, decided.batch.release, limit, crossed)
+        # In a line of its own: the error's way up goes through groups and tracebacks.
+        logger.critical("parking.limit_crossed", cause=str(error))
+        raise error from None
+
+
+def _outputs(kafka: KafkaSettings, poll: Poll, decided: Decided, now_us: int) -> list[Output]:
+    batch = decided.batch
+    now_ms = now_us // 1000
+    outputs = []
+    if len(batch):
+        ledger = (OutRecord(None, message, [], now_ms) for message in encode_ledger(batch))
+        outputs.append(Output(kafka.decisions, decision_records(batch)))
+        outputs.append(Output(kafka.ledger, ledger))
+    if decided.rejections:
+        parked = (
+            ParkedEvent.of(
+                poll,
+                rejection,
+                stage="decode",
+                parked_at=instant(now_us),
+                release=batch.release,
+                largest=kafka.parked_max_bytes,
+            )
+            for rejection in decided.rejections
+        )
+        records = (
+            OutRecord(event.key, event.value, event.record_headers(), now_ms) for event in parked
+        )
+        outputs.append(Output(kafka.parked, records, parked_record_bytes(kafka)))
+    return outputs
+
+
+def _count(metrics: Metrics, poll: Poll, decided: Decided, now_ns: int) -> None:
+    batch = decided.batch
+    metrics.events_consumed.inc(len(poll))
+    metrics.batch_events.observe(len(poll))
+    outcomes = np.bincount(batch.outcomes, minlength=len(OUTCOMES)).tolist()
+    metrics.count(metrics.decisions, "outcome", dict(zip(OUTCOMES, outcomes, strict=True)))
+    metrics.count(metrics.feature_lookups, "result", source_share(batch))
+    metrics.count(metrics.features_stale, "action", decided.stale)
+    ages = batch.features_age_s[batch.feature_sources == FEATURE_SOURCES.index("table")]
+    metrics.feature_age.observe(ages[~np.isnan(ages)])
+    for rejection in decided.rejections:
+        metrics.events_parked.labels(stage="decode", code=rejection.code).inc()
+    metrics.events_repeated.inc(decided.repeated)
+    metrics.unknown_field.inc(decided.unknown_fields)
+    metrics.observe_ages((now_ns / 1e6 - batch.produced_at_ms.astype(np.float64)) / 1e3)
+    metrics.last_progress.set(now_ns / 1e9)

@@ -1,0 +1,1 @@
+"""Questions to ClickHouse, Kafka and running processes, and their answers."""

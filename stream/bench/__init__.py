@@ -1,0 +1,1 @@
+"""Measurements: of the pipeline, delivery, feature tables and reconciliation, on a machine."""

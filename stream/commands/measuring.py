@@ -1,0 +1,103 @@
+"""Commands that measure, each with the machine and its versions."""
+
+from typing import Annotated
+
+import typer
+
+from stream.commands.boundary import WORK, Json, errors
+
+
+def bench_pipeline(
+    events: Annotated[int, typer.Option(min=1_000, help="How many end to end.")] = 200_000,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Measure one worker on one core, end to end at the embedded broker and stage by stage."""
+    from rich.console import Console
+
+    from stream.bench.pipeline import bench_pipeline as measure
+    from stream.bench.pipeline import print_bench
+    from stream.demo.examples import EXAMPLES
+
+    with errors():
+        example = EXAMPLES["taiwan-default"]
+        result = measure(Console(stderr=True), example, WORK / "bench", events)
+        print_bench(result, as_json=as_json)
+
+
+def bench_score(
+    others: Annotated[
+        str | None, typer.Option(help="A command that times others: see bench/peers.")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Measure scoring: the kernel against LightGBM, by model shapes and batch sizes."""
+    import os
+
+    from rich.console import Console
+
+    from stream.bench.score import bench_score as measure
+    from stream.bench.score import print_bench
+
+    with errors():
+        cores = len(os.sched_getaffinity(0))
+        result = measure(Console(stderr=True), cores, others)
+        print_bench(result, as_json=as_json)
+        if not all(scored.equal for scored in result.shapes):
+            raise typer.Exit(1)
+
+
+def bench_delivery(
+    events: Annotated[int, typer.Option(min=1_000, help="How many at full load.")] = 100_000,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Measure what exactly once costs against at least once, at Apache Kafka (Java, Maven)."""
+    from rich.console import Console
+
+    from stream.bench.delivery import bench_delivery as measure
+    from stream.bench.delivery import print_bench
+    from stream.demo.examples import EXAMPLES
+
+    with errors():
+        example = EXAMPLES["taiwan-default"]
+        result = measure(Console(stderr=True), example, WORK / "bench", events)
+        print_bench(result, as_json=as_json)
+
+
+def bench_reconcile(
+    applications: Annotated[
+        int, typer.Option(min=1_000, help="How many to reconcile.")
+    ] = 1_000_000,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Measure `creditstream reconcile`, at Apache Kafka (Java, Maven) and embedded ClickHouse."""
+    from rich.console import Console
+
+    from stream.bench.reconcile import bench_reconcile as measure
+    from stream.bench.reconcile import print_bench
+    from stream.demo.examples import EXAMPLES
+
+    with errors():
+        example = EXAMPLES["taiwan-default"]
+        result = measure(Console(stderr=True), example, WORK / "bench-reconcile", applications)
+        print_bench(result, as_json=as_json)
+
+
+def bench_features(
+    rows: Annotated[int, typer.Option(min=1_000, help="Applicants of the table.")] = 356_255,
+    columns: Annotated[int, typer.Option(min=1, max=10_000, help="Features of each.")] = 189,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Measure a feature table: opened from both files, its memory, a key's look-up."""
+    from rich.console import Console
+
+    from stream.bench.features import bench_features as measure
+    from stream.bench.features import print_bench
+
+    with errors():
+        result = measure(Console(stderr=True), WORK / "bench", rows, columns)
+        print_bench(result, as_json=as_json)

@@ -1,0 +1,1 @@
+"""The demo, and everything embedded on one machine, which stays with `up`."""

@@ -1,0 +1,1 @@
+"""Parked events as an operator meets them: chosen, shown, and driven again."""

@@ -1,0 +1,1 @@
+"""Application events on their way to Kafka: from files, or simulated."""
