@@ -209,7 +209,7 @@ def _by_others(
         ended = subprocess.run(  # noqa: S603 - the caller's command
             [*command, str(model), str(matrix), sizes], capture_output=True, text=True, check=True
         )
-    told = json.loads(ended.stdout)
+    told = json.loads(ended.stdout.splitlines()[-1])  # libraries say things before
     us_a_row = {
         way: {int(size): taken for size, taken in of_way.items()}
         for way, of_way in told["us_a_row"].items()
