@@ -49,6 +49,8 @@ SHAPES = (
     Shape("50 x 1023", 50, 1_023),
 )
 _RATIO_SHAPE = "500 x 31"
+# Some others took minutes and gibibytes to compile a larger one.
+_FOR_OTHERS = ("100 x 31", _RATIO_SHAPE)
 
 
 class Scored(msgspec.Struct, frozen=True):
@@ -89,7 +91,7 @@ def bench_score(console: Console, cores: int, others: str | None = None) -> Scor
             text, rows = _trained(shape)
         with console.status(f"{shape.name}: scoring"):
             scored = _scored(shape, text, rows)
-        if others:
+        if others and shape.name in _FOR_OTHERS:
             with console.status(f"{shape.name}: others"):
                 us_a_row, told = _by_others(shlex.split(others), text, rows)
             us_a_row = scored.us_a_row | us_a_row
