@@ -4,9 +4,10 @@ Time how others score a LightGBM model: lleaves, ONNX Runtime, treelite.
     uv sync --project bench/peers --group score
     creditstream bench score --others "bench/peers/.venv/bin/python bench/peers/score.py"
 
-Given a model's text, a .npy file of float32 rows and batch sizes, it prints as JSON: microseconds of
-the processor a row of each way by batch size, its version with how long it took to make the model ready, and how
-far its probabilities are from LightGBM's. One thread each, as each one's documentation advises.
+Given a model's text, a .npy file of float32 rows and batch sizes, it prints as JSON: microseconds
+of the processor a row of each way by batch size, its version with how long it took to make the
+model ready, and how far its probabilities are from LightGBM's. One thread each, as each one's
+documentation advises.
 """
 
 import json

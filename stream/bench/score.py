@@ -257,7 +257,8 @@ def print_bench(result: ScoreBench, *, as_json: bool) -> None:
         for way, told in scored.others.items():
             console.print(f"{way} {told}", highlight=False, soft_wrap=True)
     console.print(
-        f"microseconds a row, of the processor (all threads: by the clock); {_RATIO_SHAPE} at {_RATIO_BATCH:,} rows: "
+        "microseconds a row, of the processor (all threads: by the clock); "
+        f"{_RATIO_SHAPE} at {_RATIO_BATCH:,} rows: "
         f"{result.ratio_to_lightgbm_one_thread:.1f} x LightGBM on one thread",
         highlight=False,
     )
