@@ -29,16 +29,18 @@ bench: ready ## Measure one worker on one core, end to end and stage by stage
 test: ready ## All tests but `faults`; those that need a real broker take one from Docker or Java
 	$(RUN) pytest --ignore=tests/faults
 
-# Inputs, and damaged releases and tables, of a run of the fuzzers; SEED repeats it.
+# Inputs, damaged releases and tables, and models of a run of the fuzzers; SEED repeats it.
 COUNT ?= 100000
 DAMAGED ?= 1000
+MODELS ?= 1000
 SEED ?= 1
 
 .PHONY: fuzz
-fuzz: ready ## Hostile input by chance: COUNT records, DAMAGED releases and feature tables, SEED
+fuzz: ready ## By chance: COUNT hostile records, DAMAGED releases and tables, MODELS to score, SEED
 	$(RUN) python -m tests.fuzz.events --count $(COUNT) --seed $(SEED)
 	$(RUN) python -m tests.fuzz.releases --count $(DAMAGED) --seed $(SEED)
 	$(RUN) python -m tests.fuzz.tables --count $(DAMAGED) --seed $(SEED)
+	$(RUN) python -m tests.fuzz.scores --count $(MODELS) --seed $(SEED)
 
 .PHONY: faults
 faults: ready ## Workers, broker, ClickHouse and network harmed on purpose; FAULTS=long for hours of it

@@ -116,7 +116,7 @@ def write_release(
     `rows` are the reference rows, float32[n, features]. Raises SchemaMismatch, ModelRefused or
     InvalidPolicy where the parts make no release.
     """
-    scorer = BoosterScorer(model_text, schema)
+    scorer = BoosterScorer(model_text, schema, rows)
     Policy.parse(policy_text, schema.names)
     if EXPECTED in schema.names or not len(rows):
         msg = f"a release has at least one reference row and no feature called {EXPECTED!r}"
@@ -231,7 +231,7 @@ def _open(folder: Path, content: Content) -> Release:
         raise ReleaseRefused(folder, POLICY, str(error)) from None
     reference = _reference(folder, content, schema)
     try:
-        scorer = BoosterScorer(content.model.decode(), schema)
+        scorer = BoosterScorer(content.model.decode(), schema, reference.features)
         scores = _scores(scorer, reference.features)
     except (SchemaMismatch, ModelRefused, UnicodeDecodeError) as error:
         raise ReleaseRefused(folder, MODEL, str(error)) from None

@@ -86,6 +86,7 @@ class Metrics:
     consumer_lag: Gauge
     last_progress: Gauge
     release_info: Gauge
+    scored_by_kernel: Gauge
     swaps: Counter
     swap_refused: Gauge
     sink_rows: Counter
@@ -155,6 +156,9 @@ class Metrics:
             consumer_lag=gauge("consumer_lag_records", "Not yet finished.", "topic", "partition"),
             last_progress=gauge("last_progress_timestamp_seconds", "When a poll was finished."),
             release_info=gauge("release_info", "1 for the release that decides.", "release"),
+            scored_by_kernel=gauge(
+                "scored_by_kernel", "1 while the kernel scores, 0 while LightGBM does."
+            ),
             swaps=counter("swaps", "Other releases and tables, taken over or refused.", "result"),
             swap_refused=gauge("swap_refused", "1 while what lies there now is refused."),
             sink_rows=counter("sink_rows", "Rows that ClickHouse took.", "table"),

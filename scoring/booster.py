@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from scoring.explainer import NotTabulated, TreeExplainer
 from scoring.model_text import checked_model_text
 from scoring.trees import Tree, trees_of
 
+if TYPE_CHECKING:
+    from scoring.kernel import Kernel
+
 _GIVES_PROBABILITY = ("binary", "cross_entropy")
 _AVERAGED = "\naverage_output\n"
 _LINEAR_TREES = "\nis_linear=1"
@@ -20,17 +23,22 @@ _LINEAR_TREES = "\nis_linear=1"
 
 class BoosterScorer:
     """
-    Scores with LightGBM's own `Booster.predict`, on one thread; explains by tables where it can.
+    Scores as LightGBM's `Booster.predict`, bit for bit, and explains it; each fast where it can.
 
-    `explained_by` says whether Shapley values come from our tables or, for what these do not
-    cover, from LightGBM, and then why. LightGBM's parser crashes on damaged text: what is not as
-    LightGBM writes it never reaches it, and the caller checks the text's digest first.
+    `scored_by` says whether probabilities come from our kernel, `explained_by` whether Shapley
+    values come from our tables; what these do not cover comes from LightGBM, and then they say why.
+    The kernel is held against LightGBM on rows that are made to part them, and on `rows`,
+    float32[n, features], where the caller has some that matter.
+    LightGBM's parser crashes on damaged text: what is not as LightGBM writes it never reaches it,
+    and the caller checks the text's digest first.
     Raises ModelRefused for a text that is no whole model, for an objective that gives no
     probability, for linear trees and for trees without training counts; SchemaMismatch where the
     model's features are not the schema's, in its order.
     """
 
-    def __init__(self, model_text: str, schema: FeatureSchema) -> None:
+    def __init__(
+        self, model_text: str, schema: FeatureSchema, rows: NDArray[np.float32] | None = None
+    ) -> None:
         objective = objective_of(model_text)
         if objective.partition(" ")[0] not in _GIVES_PROBABILITY:
             msg = f"objective {objective!r} gives no default probability; binary does"
@@ -56,11 +64,20 @@ class BoosterScorer:
             self._log_odds /= len(trees)
         scaled = [replace(tree, leaf_values=tree.leaf_values * self._log_odds) for tree in trees]
         self._explainer, self.explained_by = _explainer(scaled, len(schema.names))
+        rows = np.empty((0, len(schema.names)), dtype=np.float32) if rows is None else rows
+        averaged = _AVERAGED in model_text
+        self._kernel, self.scored_by = _kernel(booster, trees, objective, rows, averaged=averaged)
 
     def default_probability(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
         """Score float32[n, features]: float64[n]."""
         if not len(matrix):
             return np.empty(0)
+        if self._kernel is not None and self._kernel.pays(len(matrix)):
+            return self._kernel.predictions(matrix)
+        return self.default_probability_of_lightgbm(matrix)
+
+    def default_probability_of_lightgbm(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Score by LightGBM's own `predict`, to hold ours against; shapes as above."""
         return np.asarray(self._booster.predict(matrix, num_threads=1), dtype=np.float64)
 
     def contributions(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -122,6 +139,27 @@ def _explainer(trees: list[Tree], features: int) -> tuple[TreeExplainer | None, 
         return TreeExplainer(trees, features), "tables"
     except NotTabulated as reason:
         return None, f"LightGBM: {reason}"
+
+
+def _kernel(
+    booster: Any,
+    trees: list[Tree],
+    objective: str,
+    rows: NDArray[np.float32],
+    *,
+    averaged: bool,
+) -> tuple["Kernel | None", str]:
+    # Numba takes half a second to import, which a command that scores nothing need not wait for.
+    from scoring.forest import NotCovered
+    from scoring.kernel import Kernel
+    from scoring.kernel_check import check, hard_rows
+
+    try:
+        kernel = Kernel(trees, rows.shape[1], objective, averaged=averaged)
+        check(kernel, booster, np.concatenate((hard_rows(trees, rows.shape[1]), rows)))
+    except NotCovered as reason:
+        return None, f"LightGBM: {reason}"
+    return kernel, "kernel"
 
 
 def objective_of(model_text: str) -> str:

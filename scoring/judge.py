@@ -13,6 +13,11 @@ from scoring.policy import Policy
 class Scorer(Protocol):
     """What turns model input into default probabilities and their explanation."""
 
+    @property
+    def scored_by(self) -> str:
+        """Say what computes the probabilities: "kernel", or another and why."""
+        ...
+
     def default_probability(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
         """Score float32[n, features]: float64[n]."""
         ...

@@ -68,6 +68,11 @@ class Pipeline:
         self._explain = explain
         self._decoder = ApplicationDecoder(definition, limits or EventLimits())
 
+    @property
+    def scored_by(self) -> str:
+        """Say what computes the probabilities: "kernel", or another and why."""
+        return self._scorer.scored_by
+
     def decide(self, poll: Poll, decided_at_us: int, recent: RecentEvents | None = None) -> Decided:
         """
         Decide each record of a poll, or say why it can never be decided.

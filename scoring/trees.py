@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Bits of LightGBM's `decision_type`.
-_CATEGORICAL, _DEFAULT_LEFT, _MISSING_SHIFT = 1, 2, 2
-_MISSING_ZERO, _MISSING_NAN = 1, 2
+CATEGORICAL, DEFAULT_LEFT, MISSING_SHIFT = 1, 2, 2
+MISSING_ZERO = 1
 # LightGBM's predictor leaves out of a row what is no larger, so that it is a zero in every test.
-_ZERO = np.float32(1e-35)
+ZERO = np.float32(1e-35)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,9 @@ class Tree:
     """
     One tree of m inner nodes and m + 1 leaves; a child below 0 is the leaf `~child`.
 
-    `counts` are the training rows at each node, `leaf_counts` those at each leaf.
+    `counts` are the training rows at each node, `leaf_counts` those at each leaf. The threshold of
+    a categorical node is the number of its set: `category_words` from one of `category_bounds` to
+    the next, a bit a category.
     """
 
     features: NDArray[np.int64]
@@ -29,6 +31,13 @@ class Tree:
     counts: NDArray[np.float64]
     leaf_values: NDArray[np.float64]
     leaf_counts: NDArray[np.float64]
+    category_bounds: NDArray[np.int64]
+    category_words: NDArray[np.int64]
+
+    @property
+    def sets(self) -> int:
+        """How many sets of categories its nodes ask for."""
+        return max(len(self.category_bounds) - 1, 0)
 
     @property
     def counted(self) -> bool:
@@ -67,6 +76,8 @@ def _tree(fields: dict[str, str]) -> Tree:
         counts=numbers("internal_count", np.float64),
         leaf_values=numbers("leaf_value", np.float64),
         leaf_counts=numbers("leaf_count", np.float64),
+        category_bounds=numbers("cat_boundaries", np.int64),
+        category_words=numbers("cat_threshold", np.int64),
     )
 
 
@@ -82,18 +93,18 @@ class NodeTests:
         self.features = np.concatenate([tree.features for tree in trees])
         bounds = np.concatenate([tree.thresholds for tree in trees])
         decisions = np.concatenate([tree.decisions for tree in trees])
-        missing = decisions >> _MISSING_SHIFT
-        default_left = (decisions & _DEFAULT_LEFT) > 0
-        self.categorical = bool((decisions & _CATEGORICAL).any())
-        self._bounds = _not_above(bounds)[:, None]
+        missing = decisions >> MISSING_SHIFT
+        default_left = (decisions & DEFAULT_LEFT) > 0
+        self.categorical = bool((decisions & CATEGORICAL).any())
+        self._bounds = not_above(bounds, np.dtype(np.float32))[:, None]
         # Where NaN does not mean missing it counts as zero.
         self._nan_left = np.where(missing > 0, default_left, bounds >= 0)[:, None]
-        self._zero_missing = np.flatnonzero(missing == _MISSING_ZERO)
+        self._zero_missing = np.flatnonzero(missing == MISSING_ZERO)
         self._zero_left = default_left[self._zero_missing][:, None]
 
     def go_left(self, columns: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Test float32[features, n]: bool[m, n], whether a row goes left at a node."""
-        columns = np.where(np.abs(columns) <= _ZERO, np.float32(0), columns)
+        columns = np.where(np.abs(columns) <= ZERO, np.float32(0), columns)
         values = columns[self.features]
         left: NDArray[np.bool_] = values <= self._bounds
         if np.isnan(columns).any():
@@ -104,9 +115,10 @@ class NodeTests:
         return left
 
 
-def _not_above(bounds: NDArray[np.float64]) -> NDArray[np.float32]:
+def not_above(bounds: NDArray[np.float64], values: np.dtype[Any]) -> NDArray[Any]:
+    """Give the largest of `values`, float32 or float64, that are not above bounds."""
     with np.errstate(over="ignore"):
-        nearest = bounds.astype(np.float32)
-    below = np.nextafter(nearest, np.float32(-np.inf))
-    found: NDArray[np.float32] = np.where(nearest.astype(np.float64) > bounds, below, nearest)
+        nearest = bounds.astype(values)
+        below = np.nextafter(nearest, values.type(-np.inf))
+    found: NDArray[Any] = np.where(nearest.astype(np.float64) > bounds, below, nearest)
     return found

@@ -67,6 +67,7 @@ app.add_typer(features, name="features")
 
 benches = _group("Measurements, with machine and versions.")
 benches.command("pipeline")(measuring.bench_pipeline)
+benches.command("score")(measuring.bench_score)
 benches.command("delivery")(measuring.bench_delivery)
 benches.command("reconcile")(measuring.bench_reconcile)
 benches.command("features")(measuring.bench_features)

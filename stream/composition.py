@@ -76,6 +76,12 @@ def _is_complete(path: Path) -> bool:
 def build_pipeline(settings: Settings) -> Pipeline:
     """Load and check the release and the feature table; raises ReleaseRefused, SnapshotRefused."""
     release = load_release(release_folder(settings.release))
+    logger.info(
+        "release.loaded",
+        release=release.id,
+        scored_by=release.scorer.scored_by,
+        explained_by=release.scorer.explained_by,
+    )
     events = settings.events
     return Pipeline(
         release=release.id,

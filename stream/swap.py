@@ -111,6 +111,7 @@ class CurrentPipeline:
         metrics, pipeline = self._metrics, self._pipeline
         metrics.release_info.clear()
         metrics.release_info.labels(release=pipeline.release).set(1)
+        metrics.scored_by_kernel.set(pipeline.scored_by == "kernel")
         metrics.swap_refused.set(0)
         as_of = pipeline.table.as_of
         metrics.features_as_of.set(as_of.timestamp() if as_of else math.nan)

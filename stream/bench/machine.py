@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-_LIBRARIES = ("aiokafka", "faust-streaming", "lightgbm", "msgspec", "numpy", "pyarrow")
+_LIBRARIES = ("aiokafka", "faust-streaming", "lightgbm", "msgspec", "numba", "numpy", "pyarrow")
 
 
 class Machine(msgspec.Struct, frozen=True):

@@ -83,6 +83,7 @@ def release_check(folder: Path) -> None:
         release = load_release(release_folder(folder))
         rows = len(release.reference.features)
         typer.echo(f"release {release.id} is sound: {rows} reference rows score bit for bit")
+        typer.echo(f"  probabilities are computed by {release.scorer.scored_by}")
         typer.echo(f"  reasons are computed by {release.scorer.explained_by}")
 
 

@@ -25,6 +25,29 @@ def bench_pipeline(
         print_bench(result, as_json=as_json)
 
 
+def bench_score(
+    others: Annotated[
+        str | None, typer.Option(help="A command that times others: see bench/peers.")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Measure scoring: the kernel against LightGBM, by model shapes and batch sizes."""
+    import os
+
+    from rich.console import Console
+
+    from stream.bench.score import bench_score as measure
+    from stream.bench.score import print_bench
+
+    with errors():
+        cores = len(os.sched_getaffinity(0))
+        result = measure(Console(stderr=True), cores, others)
+        print_bench(result, as_json=as_json)
+        if not all(scored.equal for scored in result.shapes):
+            raise typer.Exit(1)
+
+
 def bench_delivery(
     events: Annotated[int, typer.Option(min=1_000, help="How many at full load.")] = 100_000,
     *,

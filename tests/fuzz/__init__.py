@@ -1,1 +1,1 @@
-"""Fuzzers: events through the pipeline, releases and feature tables through their doors."""
+"""Fuzzers: events, releases and feature tables through their doors, models through the kernel."""

@@ -35,6 +35,8 @@ SCORING, SINK = "creditstream-scoring", "creditstream-sink"
 class CheapScorer:
     """Scores by two features and a constant of its own; what it adds up to explains it."""
 
+    scored_by = "kernel"
+
     def __init__(self, constant: float) -> None:
         self._constant = constant
 

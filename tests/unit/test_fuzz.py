@@ -9,7 +9,9 @@ import pytest
 SEED = 20_261_125
 
 
-@pytest.mark.parametrize(("fuzzer", "count"), [("events", 1_500), ("releases", 60), ("tables", 40)])
+@pytest.mark.parametrize(
+    ("fuzzer", "count"), [("events", 1_500), ("releases", 60), ("tables", 40), ("scores", 60)]
+)
 def test_nothing_is_found_in_a_few_seconds(fuzzer: str, count: int) -> None:
     command = [sys.executable, "-W", "ignore", "-m", f"tests.fuzz.{fuzzer}"]
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from features.schema import Feature, FeatureSchema
 from scoring.booster import BoosterScorer, feature_names_of, objective_of
 from scoring.errors import ModelRefused, SchemaMismatch
+from scoring.kernel import Kernel, _compiled_walk
 from tests.fuzz.releases import resized
 
 SCHEMA = FeatureSchema((Feature("a"), Feature("b"), Feature("c")))
@@ -75,6 +76,53 @@ def test_contributions_add_up_to_the_log_odds(parameters: dict[str, object]) -> 
         log_odds: NDArray[np.float64] = contributions.sum(axis=1)
         assert np.allclose(1 / (1 + np.exp(-log_odds)), probability, rtol=1e-9)
     assert scorer.explained_by == "tables"
+    assert scorer.scored_by == "kernel"
+
+
+@pytest.mark.parametrize("rows", [None, ROWS], ids=["hard rows", "the caller's"])
+def test_a_kernel_that_differs_in_a_bit_does_not_score_and_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, rows: NDArray[np.float32] | None
+) -> None:
+    scores = Kernel.raw_scores
+
+    def raw_scores(self: Kernel, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        found = scores(self, matrix)
+        wrong = len(matrix) if rows is None else 1
+        found[-wrong:] = np.nextafter(found[-wrong:], np.inf)
+        return found
+
+    monkeypatch.setattr(Kernel, "raw_scores", raw_scores)
+
+    scorer = BoosterScorer(MODEL, SCHEMA, rows)
+
+    assert scorer.scored_by.startswith("LightGBM: the kernel's raw scores differ from its own")
+    expected = np.asarray(lightgbm.Booster(model_str=MODEL).predict(ROWS, num_threads=1))
+    assert scorer.default_probability(ROWS).tobytes() == expected.tobytes()
+
+
+def test_a_probability_that_differs_in_a_bit_is_seen_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scoring.kernel._steepness", lambda _: 1.0000000000000002)
+
+    scorer = BoosterScorer(MODEL, SCHEMA)
+
+    assert scorer.scored_by.startswith("LightGBM: the kernel's probabilities differ from its own")
+
+
+def test_without_a_compiler_lightgbm_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scoring.kernel.config.DISABLE_JIT", True)
+    _compiled_walk.cache_clear()
+
+    assert BoosterScorer(MODEL, SCHEMA).scored_by == "LightGBM: NUMBA_DISABLE_JIT is set"
+
+
+def test_few_rows_of_large_trees_are_scored_by_lightgbm_to_the_same_bit() -> None:
+    text = a_model(num_leaves=300, min_data_in_leaf=1, min_sum_hessian_in_leaf=0)
+    scorer = BoosterScorer(text, SCHEMA)
+    together = scorer.default_probability(ROWS)
+
+    assert scorer.scored_by == "kernel"
+    for rows in (1, 2, 3, 16, 17):
+        assert scorer.default_probability(ROWS[:rows]).tobytes() == together[:rows].tobytes()
 
 
 def test_no_rows_have_no_probabilities() -> None:

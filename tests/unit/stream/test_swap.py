@@ -85,6 +85,7 @@ def test_a_promoted_release_decides_from_the_next_poll_on(
     assert current().release == second.name
     assert of(metrics, "release_info", release=second.name) == 1
     assert of(metrics, "release_info", release=first) is None
+    assert of(metrics, "scored_by_kernel") == 1
     assert counted(metrics) == (1, 0, 0)
     assert current.refused == ""
 

@@ -37,6 +37,7 @@ def test_releases_are_listed_shown_and_checked_until_a_byte_is_flipped(tmp_path:
     assert listed.stdout.splitlines() == [release.name]
     assert f'"release": "{release.name}"' in shown.stdout
     assert checked.stdout.startswith(f"release {release.name} is sound: 50 reference rows")
+    assert "  probabilities are computed by kernel\n" in checked.stdout
 
     model = bytearray((release / "model.txt").read_bytes())
     model[100] ^= 1
