@@ -102,6 +102,7 @@ class PollConsumer(faust_aiokafka.Consumer):
         self._progress: defaultdict[TP, PartitionProgress] = defaultdict(PartitionProgress)
         self.last_progress = self.loop.time()
         self._dropped = False
+        self._assignment = self._sought = 0
         self._ends: Mapping[TP, int] = {}
         transport = self.transport
         assert isinstance(transport, Transport)
@@ -166,11 +167,14 @@ class PollConsumer(faust_aiokafka.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let the polls under way finish and commit them (Faust does), then forget the rest."""
+        self._assignment += 1
         await super().on_partitions_revoked(revoked)
         self._forget()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start from nothing: positions are the group's committed offsets again."""
+        self._assignment += 1
+        self.stop_flow()  # Faust has not, where nothing was assigned before
         self._forget()
         self.last_progress = self.loop.time()
         if self._owner is not None:
@@ -184,6 +188,22 @@ class PollConsumer(faust_aiokafka.Consumer):
         for progress in self._progress.values():
             progress.forget()
         self._progress.clear()
+
+    async def perform_seek(self) -> None:
+        """Seek to where the partitions assigned at present begin."""
+        assignment = self._assignment
+        await super().perform_seek()
+        self._sought = max(self._sought, assignment)
+
+    def resume_flow(self) -> None:
+        """
+        Let records flow, unless partitions were taken or given since they were sought.
+
+        Faust asks for that before it seeks. Polls would come while their partitions are taken over,
+        and be left out.
+        """
+        if self._sought == self._assignment:
+            super().resume_flow()
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaConnectionError
-from faust.transport.consumer import ThreadDelegateConsumer
+from faust.transport.consumer import Consumer, ThreadDelegateConsumer
 from faust.types import TP
 
 from scoring.poll import Poll
@@ -263,6 +263,65 @@ async def test_without_partitions_nothing_is_sought() -> None:
         assert await consumer.seek_to_committed() == {}
     finally:
         await consumer.aiokafka.stop()
+
+
+class Owned(PollConsumer):
+    """The consumer of an owner who notes whether records flow while it takes over."""
+
+    loop: Any = SimpleNamespace(time=lambda: 0.0)
+
+    def __init__(self) -> None:
+        self._assignment = self._sought = 0
+        self._progress = defaultdict(PartitionProgress)
+        self._read_offset = {}
+        self._committed_offset = {}
+        self._owner: Any = self
+        self.flow_active = True
+        self.can_resume_flow = asyncio.Event()
+        self.suspend_flow = asyncio.Event()
+        self.flowed: list[bool] = []
+        self.may_seek = asyncio.Event()
+
+    async def take_over(self, _partitions: set[int]) -> None:
+        self.flowed.append(self.flow_active)
+
+    async def seek_to_committed(self) -> dict[TP, int]:
+        await self.may_seek.wait()
+        return {}
+
+
+@pytest.fixture
+def owned(monkeypatch: pytest.MonkeyPatch) -> Owned:
+    async def go_on(*_: object) -> None: ...
+
+    monkeypatch.setattr(Consumer, "on_partitions_assigned", go_on)
+    return Owned()
+
+
+async def test_nothing_flows_while_partitions_are_taken_over(owned: Owned) -> None:
+    await owned.on_partitions_assigned({PARTITION}, 1)
+
+    assert owned.flowed == [False]
+    owned.may_seek.set()
+    await owned.perform_seek()
+    owned.resume_flow()
+    assert owned.flow_active
+
+
+async def test_seeking_for_an_assignment_of_before_lets_nothing_flow(owned: Owned) -> None:
+    await owned.on_partitions_assigned({PARTITION}, 1)
+    seeking = asyncio.create_task(owned.perform_seek())
+    await asyncio.sleep(0)
+    await owned.on_partitions_assigned({PARTITION}, 2)
+    owned.may_seek.set()
+    await seeking
+
+    owned.resume_flow()
+    assert not owned.flow_active
+
+    await owned.perform_seek()
+    owned.resume_flow()
+    assert owned.flow_active
 
 
 class Refused(PollConsumer):
