@@ -10,6 +10,7 @@ from typing import Any, cast
 from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
+    IllegalStateError,
     KafkaError,
     RebalanceInProgressError,
     UnknownMemberIdError,
@@ -205,6 +206,8 @@ class SimulatedThread(PollConsumerThread):
         return found
 
     async def seek_to_beginning(self, *partitions: TP) -> None:
+        if set(partitions) - self._assigned.positions.keys():
+            raise IllegalStateError
         for tp in partitions:
             self._assigned.positions[tp] = 0
 
@@ -333,6 +336,8 @@ class SimulatedApp:
         transport = Transport([], self, loop=world.loop)
         transport.owner = owner
         self.consumer = SimulatedConsumer(transport, self)
+        self._assigned = asyncio.Event()
+        self._to_resume = 0
         self._tasks: list[asyncio.Task[Any]] = []
         self._fetching: asyncio.Task[None] | None = None
 
@@ -356,6 +361,7 @@ class SimulatedApp:
             agent.add_done_callback(self._agent_ended)
         self._tasks = [
             asyncio.create_task(self.consumer.thread.coordinate()),
+            asyncio.create_task(self._recover()),
             asyncio.create_task(self._commit_now_and_then()),
         ]
         for task in self._tasks:
@@ -404,12 +410,20 @@ class SimulatedApp:
         await asyncio.sleep(0)
         self.consumer.pause_partitions(assigned)
         await asyncio.sleep(0)
-        self._tasks.append(asyncio.create_task(self._resume(generation_id)))
+        self._to_resume = generation_id
+        self._assigned.set()
 
     def on_rebalance_return(self) -> None: ...
 
     def _start_span_from_rebalancing(self, _name: str) -> Any:
         return noop_span()
+
+    async def _recover(self) -> None:
+        """One after the other, however often partitions are assigned meanwhile."""
+        while True:
+            await self._assigned.wait()
+            self._assigned.clear()
+            await self._resume(self._to_resume)
 
     async def _resume(self, generation_id: int) -> None:
         await asyncio.sleep(self.world.random.choice([0, 0, 0.05]))

@@ -74,6 +74,7 @@ class Story:
             at = random.uniform(0.0, self.seconds)
             if random.random() < 0.7:
                 at = random.choice(self._bursts) + random.expovariate(1 / 0.05)
+            at = min(at, self.seconds)  # what strikes later is never healed
             self._world.loop.later(at, self._happen, random.choice(names))
 
     def heal(self) -> None:
