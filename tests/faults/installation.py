@@ -28,7 +28,7 @@ from stream.connection import connection_of
 from stream.rights import Right
 from stream.settings import KafkaSettings, Settings, read_settings
 from stream.simulate import Applicant
-from stream.topics import create_topics, rights_of
+from stream.topics import create_topics, describe_topics, rights_of
 from tests.builders import a_release
 from tests.e2e.installation import count
 from tests.faults.checker import EXACTLY_ONCE, Checker, Promise, Verdict
@@ -251,6 +251,9 @@ class Installation:
         others = [name for name in kafka.topics if name != kafka.applications]
         for names in (others, [kafka.applications]):
             asyncio.run(_add_partitions(kafka, names, partitions))
+        self.wait_until(
+            lambda: asyncio.run(_have(kafka, partitions)), "the broker tells of the partitions"
+        )
         self.partitions = partitions
         self.load.widen(partitions)
 
@@ -383,6 +386,11 @@ async def _lag(kafka: KafkaSettings, partitions: int, group: str) -> int:
     if len(committed) < len(asked):  # the group has no coordinator at present
         return -1
     return sum(ends[tp] - max(0, committed[tp].offset) for tp in asked)
+
+
+async def _have(kafka: KafkaSettings, partitions: int) -> bool:
+    described = await describe_topics(connection_of(kafka), kafka.topics)
+    return all(len(one["partitions"]) >= partitions for one in described)
 
 
 async def _add_partitions(kafka: KafkaSettings, topics: Sequence[str], partitions: int) -> None:
