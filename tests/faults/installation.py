@@ -26,7 +26,7 @@ from stream.composition import build_pipeline
 from stream.kafka.connection import connection_of
 from stream.kafka.rights import Right
 from stream.kafka.roles import ROLES, Role, rights_of
-from stream.kafka.topics import create_topics
+from stream.kafka.topics import create_topics, describe_topics
 from stream.sending.simulator import Applicant
 from stream.settings import KafkaSettings, Settings, read_settings
 from tests.builders import a_release
@@ -251,6 +251,9 @@ class Installation:
         others = [name for name in kafka.topics if name != kafka.applications]
         for names in (others, [kafka.applications]):
             asyncio.run(_add_partitions(kafka, names, partitions))
+        self.wait_until(
+            lambda: asyncio.run(_have(kafka, partitions)), "the broker tells of the partitions"
+        )
         self.partitions = partitions
         self.load.widen(partitions)
 
@@ -383,6 +386,11 @@ async def _lag(kafka: KafkaSettings, partitions: int, group: str) -> int:
     if len(committed) < len(asked):  # the group has no coordinator at present
         return -1
     return sum(ends[tp] - max(0, committed[tp].offset) for tp in asked)
+
+
+async def _have(kafka: KafkaSettings, partitions: int) -> bool:
+    described = await describe_topics(connection_of(kafka), kafka.topics)
+    return all(len(one["partitions"]) >= partitions for one in described)
 
 
 async def _add_partitions(kafka: KafkaSettings, topics: Sequence[str], partitions: int) -> None:

@@ -104,9 +104,9 @@ class Load:
     def _mixed(self, simulator: Simulator) -> Iterator[OutRecord]:
         sent = self._sent
         for record, good in simulator.events():
-            yield record
             if good:
                 sent.append(record)
+            yield record
             chance = self._random.random()
             if sent and chance < _AGAIN + _CONFLICTING:
                 before = self._random.choice(sent)

@@ -343,9 +343,10 @@ class SimulatedApp:
         transport = Transport([], self, loop=world.loop)
         transport.owner = owner
         self.consumer = SimulatedConsumer(transport, self)
+        self._assigned = asyncio.Event()
+        self._to_resume = 0
         self._tasks: list[asyncio.Task[Any]] = []
         self._fetching: asyncio.Task[None] | None = None
-        self._recovering: asyncio.Task[None] | None = None
 
     def polls(self, topic: str) -> AsyncIterator[PollInFlight]:
         """Give the stream of a topic's polls to its agent."""
@@ -367,6 +368,7 @@ class SimulatedApp:
             agent.add_done_callback(self._agent_ended)
         self._tasks = [
             asyncio.create_task(self.consumer.thread.coordinate()),
+            asyncio.create_task(self._recover()),
             asyncio.create_task(self._commit_now_and_then()),
         ]
         for task in self._tasks:
@@ -415,16 +417,21 @@ class SimulatedApp:
         await asyncio.sleep(0)
         self.consumer.pause_partitions(assigned)
         await asyncio.sleep(0)
-        if self._recovering is not None:
-            self._recovering.cancel()
-        self._recovering = asyncio.create_task(self._resume(generation_id))
-        self._recovering.add_done_callback(self._recovered)
-        self._tasks.append(self._recovering)
+        self._to_resume = generation_id
+        self._assigned.set()
 
     def on_rebalance_return(self) -> None: ...
 
     def _start_span_from_rebalancing(self, _name: str) -> Any:
         return noop_span()
+
+    async def _recover(self) -> None:
+        """One after the other, however often partitions are assigned meanwhile."""
+        while True:
+            await self._assigned.wait()
+            self._assigned.clear()
+            with suppress(IllegalStateError):  # Faust takes it for another rebalance
+                await self._resume(self._to_resume)
 
     async def _resume(self, generation_id: int) -> None:
         await asyncio.sleep(self.world.random.choice([0, 0, 0.05]))
@@ -441,11 +448,6 @@ class SimulatedApp:
                 self.consumer._drain_messages(cast(ServiceT, self))  # asked only whether to stop
             )
             self._fetching.add_done_callback(self._agent_ended)
-
-    def _recovered(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and isinstance(task.exception(), IllegalStateError):
-            return  # Faust takes it for another rebalance
-        self._agent_ended(task)
 
     async def _commit_now_and_then(self) -> None:
         while True:
