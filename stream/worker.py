@@ -3,10 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import faust
@@ -14,17 +12,9 @@ import numpy as np
 import pyarrow as pa
 import structlog
 from faust.exceptions import ConsumerNotStarted
-from faust.types import TP
 
 from monitoring.metrics import Metrics
-from monitoring.status import (
-    NotReady,
-    SqlFailed,
-    Status,
-    check_address,
-    served,
-    status_api,
-)
+from monitoring.status import SqlFailed, check_address
 from sinks.store import ClickHouse, StoreRefused, StoreUnavailable
 from stream.app import consumer_of, new_app, register, transport_of
 from stream.kafka.connection import Connection, KafkaRefused, KafkaUnavailable, connection_of
@@ -36,26 +26,17 @@ from stream.process.memory import calm_memory
 from stream.process.neighbours import await_neighbour
 from stream.process.watchdog import Watchdog
 from stream.settings import KafkaSettings, Settings
+from stream.status import Facts, add_status, last_progress_of, waiting_of
 from stream.store import store_of
 from stream.transport.consumer import PollConsumer
 from stream.transport.gone import Gone, RecordsGone
 
 if TYPE_CHECKING:
-    from stream.swap import CurrentPipeline
+    pass
 
 logger = structlog.get_logger(__name__)
 
 _ASK_AGAIN_SECONDS = 30.0
-
-
-@dataclass(slots=True)
-class Facts:
-    """What a role adds to its status; `waiting` says by table what its sink waits for."""
-
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    delivery: str | None = None
-    current: "CurrentPipeline | None" = None
-    waiting: dict[str, str] = field(default_factory=dict)
 
 
 class Worker(faust.Worker):
@@ -108,9 +89,10 @@ def run_worker(settings: Settings, role: Role, parts: "Parts | None" = None) -> 
     else:
         _add_monitor(app, settings, metrics)
     watchdog = Watchdog(
-        lambda: sum(_lag(app).values()), lambda: _last_progress(app), settings.stall_seconds
+        lambda: waiting_of(app), lambda: last_progress_of(app), settings.stall_seconds
     )
-    _add_status(app, settings, role, metrics, facts, watchdog, run_sql)
+    _ask_for_rights_again(app, settings, role)
+    add_status(app, settings.status, role, metrics, facts, watchdog, run_sql)
     worker = Worker(app, redirect_stdouts=False, quiet=True, override_logging=False)
     worker.watchdog = watchdog
     worker.spinner = None  # it would write control characters between the lines of the log
@@ -137,20 +119,6 @@ def _on_gone(settings: Settings, role: Role, metrics: Metrics) -> Callable[[Gone
     return on_gone
 
 
-def _lag(app: faust.App) -> Mapping[TP, int]:
-    try:
-        return consumer_of(app).lag()
-    except ConsumerNotStarted:
-        return {}
-
-
-def _last_progress(app: faust.App) -> float:
-    try:
-        return consumer_of(app).last_progress
-    except ConsumerNotStarted:
-        return 0.0
-
-
 async def _check_kafka(settings: Settings, role: Role) -> None:
     kafka = settings.kafka
     await _check_rights(settings, role)
@@ -165,6 +133,20 @@ async def _check_kafka(settings: Settings, role: Role) -> None:
 
 async def _check_rights(settings: Settings, role: Role) -> None:
     await check_rights(connection_of(settings.kafka), rights_of(settings, role))
+
+
+def _ask_for_rights_again(app: faust.App, settings: Settings, role: Role) -> None:
+    @app.timer(_ASK_AGAIN_SECONDS)  # type: ignore[untyped-decorator]
+    async def ask_again() -> None:
+        # A client whose login is refused when it comes back tries for ever, and says so to its
+        # log alone: with no records it would stand still, and look well.
+        try:
+            await _check_rights(settings, role)
+        except KafkaUnavailable:
+            return  # it may come back
+        except (KafkaRefused, RightsMissing) as error:
+            logger.critical("worker.not_allowed", cause=str(error))
+            await app.crash(error)
 
 
 def _add_scoring(
@@ -279,89 +261,3 @@ class Parts:
     connection: Callable[[KafkaSettings], Connection] = connection_of
     consumer: Callable[..., PollConsumer] = PollConsumer
     store: Callable[[Settings], ClickHouse] = store_of
-
-
-def _add_status(
-    app: faust.App,
-    settings: Settings,
-    role: Role,
-    metrics: Metrics,
-    facts: Facts,
-    watchdog: Watchdog,
-    run_sql: Callable[[str], bytes] | None,
-) -> None:
-    def snapshot() -> Status:
-        return _status(app, role, metrics, facts, watchdog)
-
-    @app.timer(_ASK_AGAIN_SECONDS)  # type: ignore[untyped-decorator]
-    async def ask_again() -> None:
-        # A client whose login is refused when it comes back tries for ever, and says so to its
-        # log alone: with no records it would stand still, and look well.
-        try:
-            await _check_rights(settings, role)
-        except KafkaUnavailable:
-            return  # it may come back
-        except (KafkaRefused, RightsMissing) as error:
-            logger.critical("worker.not_allowed", cause=str(error))
-            await app.crash(error)
-
-    @app.timer(1.0)  # type: ignore[untyped-decorator]
-    async def measure_lag() -> None:
-        for tp, lag in _lag(app).items():
-            metrics.consumer_lag.labels(topic=tp.topic, partition=str(tp.partition)).set(lag)
-
-    if not settings.status.port:
-        return
-    stack = AsyncExitStack()
-
-    @app.task  # type: ignore[untyped-decorator]
-    async def serve_status() -> None:
-        api = status_api(snapshot, metrics.registry, run_sql)
-        port = await stack.enter_async_context(
-            served(api, settings.status.host, settings.status.port)
-        )
-        logger.info("status.listening", role=role, url=f"http://{settings.status.host}:{port}")
-
-    @app.on_before_shutdown.connect
-    async def stop_status(*_: object, **__: object) -> None:
-        await stack.aclose()
-
-
-def _status(
-    app: faust.App, role: Role, metrics: Metrics, facts: Facts, watchdog: Watchdog
-) -> Status:
-    not_ready = []
-    lag = _lag(app)
-    try:
-        assigned = consumer_of(app).assignment()
-    except ConsumerNotStarted as error:
-        assigned = set()
-        not_ready.append(NotReady(check="kafka", detail=str(error) or "no consumer yet"))
-    if not assigned and not not_ready:
-        not_ready.append(NotReady(check="kafka", detail="no partition is assigned yet"))
-    not_ready += [
-        NotReady(check=f"clickhouse {table}", detail=why) for table, why in facts.waiting.items()
-    ]
-    counters = {
-        sample.name + "".join(f" {value}" for value in sample.labels.values()): sample.value
-        for family in metrics.registry.collect()
-        if family.type == "counter"
-        for sample in family.samples
-    }
-    pipeline = facts.current() if facts.current else None
-    as_of = pipeline.table.as_of if pipeline else None
-    return Status(
-        role=role,
-        started_at=facts.started_at,
-        alive=not (sum(lag.values()) > 0 and watchdog.stalled),
-        not_ready=not_ready,
-        delivery=facts.delivery,
-        release=pipeline.release if pipeline else None,
-        feature_table_rows=len(pipeline.table) if pipeline else None,
-        feature_table_digest=pipeline.table.digest if pipeline else None,
-        features_as_of=as_of.isoformat() if as_of else None,
-        refused=facts.current.refused if facts.current else "",
-        lag={f"{tp.topic}/{tp.partition}": number for tp, number in lag.items()},
-        counters=counters,
-        seconds_since_progress=watchdog.still_seconds(),
-    )

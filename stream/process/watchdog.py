@@ -18,9 +18,9 @@ class Watchdog:
     """
     Watches from a thread of its own, so that a blocked event loop is seen too.
 
-    `lag` gives the records that wait; `progressed_at` the monotonic time, in seconds, of the last
-    finished poll or assignment. While nothing waits, nothing stands still. `end` leaves the process
-    at once.
+    `lag` gives the records that wait, or 1 where that cannot be known; `progressed_at` the
+    monotonic time, in seconds, of the last finished poll or assignment. While nothing waits,
+    nothing stands still. `end` leaves the process at once.
     """
 
     def __init__(

@@ -134,6 +134,18 @@ class PollConsumer(faust_aiokafka.Consumer):
                 lags[tp] = max(0, end - reached)
         return lags
 
+    def held_up(self) -> bool:
+        """
+        Say whether nothing comes of partitions that are assigned: not sought yet, or no flow.
+
+        Lag does not show it, as it counts from positions. Safe from any thread, as `lag` is.
+        """
+        thread = self._thread
+        assert isinstance(thread, PollConsumerThread)
+        assigned = self.assignment()
+        placed = all(thread.position_now(tp) is not None for tp in assigned)
+        return bool(assigned) and not (placed and self.flow_active)
+
     @Service.task
     async def look_at_ends(self) -> None:
         """Ask the broker now and then where partitions end, whatever is fetched of them."""
@@ -320,15 +332,17 @@ class PollConsumer(faust_aiokafka.Consumer):
         """Go on from the beginning of a partition that has not got what is wanted, if we may."""
         thread = self._thread
         assert isinstance(thread, PollConsumerThread)
-        begin = (await self.earliest_offsets(tp))[tp]
-        end = (await self.highwaters(tp))[tp]
+        async with asyncio.timeout(SEEK_SECONDS):
+            begin = (await self.earliest_offsets(tp))[tp]
+            end = (await self.highwaters(tp))[tp]
         if thread.position_now(tp) != wanted or begin <= wanted <= end:
             return  # given away, or put elsewhere, or there again
         transport = self.transport
         assert isinstance(transport, Transport)
         transport.on_gone(Gone(tp.topic, tp.partition, self.app.conf.id, wanted, begin, end))
         with suppress(IllegalStateError):
-            await thread.seek_to_beginning(TopicPartition(*tp))
+            async with asyncio.timeout(SEEK_SECONDS):
+                await thread.seek_to_beginning(TopicPartition(*tp))
 
     async def _hand_over(self, tp: TP, records: list[Any]) -> None:
         end_offset = self.highwater(tp)

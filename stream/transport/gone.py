@@ -73,4 +73,6 @@ class StrictFetcher(Fetcher):  # type: ignore[misc] # untyped library
                     continue
                 if committed.offset == UNKNOWN_OFFSET:
                     state.await_reset(OffsetResetStrategy.EARLIEST)
+                else:
+                    state.reset_to(committed.offset)
         return await super()._update_fetch_positions(assignment, node_id, tps)

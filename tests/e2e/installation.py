@@ -1,6 +1,8 @@
 """An installation under test: its worker processes, its applications, and waiting for rows."""
 
+import os
 import socket
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +20,9 @@ from sinks.store import StoreRefused, StoreUnavailable
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.kafka.roles import Role
-from stream.process.supervisor import RoleProcess, stop_all
+from stream.process.supervisor import RoleProcess, console_script, stop_all
 from stream.sending.simulator import Applicant, Simulator, send_all
-from stream.settings import KafkaSettings, Settings
+from stream.settings import KafkaSettings, Settings, environment_of
 
 PATIENCE_S = 200.0
 
@@ -110,3 +112,15 @@ def wait_for(store: Asked, sql: str, expected: int, processes: list[RoleProcess]
         for process in processes:
             process.look_after()
         time.sleep(0.2)
+
+
+def ended(settings: Settings, role: Role) -> subprocess.CompletedProcess[str]:
+    """Run a role's process that ends by itself."""
+    return subprocess.run(
+        [console_script(), "worker", "--agents", role],
+        env=os.environ | environment_of(settings),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )

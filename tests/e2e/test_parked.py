@@ -1,8 +1,6 @@
 """A worker process at the limit of what may be parked: it ends at each start, until it is told."""
 
 import asyncio
-import os
-import subprocess
 import time
 
 import msgspec
@@ -12,10 +10,9 @@ from models.prepared import Prepared
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.kafka.records import records_of
-from stream.process.supervisor import console_script
-from stream.settings import KafkaSettings, ParkingSettings, Settings, environment_of
+from stream.settings import KafkaSettings, ParkingSettings, Settings
 from tests.committed import committed
-from tests.e2e.installation import PATIENCE_S, applications, installed
+from tests.e2e.installation import PATIENCE_S, applications, ended, installed
 
 BAD = 300
 
@@ -48,16 +45,9 @@ def test_a_worker_at_the_limit_parks_nothing_however_often_it_starts_until_the_l
 
     strict = settings.model_copy(update={"parking": ParkingSettings(longest_run=20)})
     for _ in range(3):
-        ended = subprocess.run(
-            [console_script(), "worker", "--agents", "scoring"],
-            env=os.environ | environment_of(strict),
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-        assert ended.returncode == 1
-        (cause,) = [line for line in ended.stderr.splitlines() if "parking.limit_crossed" in line]
+        worker = ended(strict, "scoring")
+        assert worker.returncode == 1
+        (cause,) = [line for line in worker.stderr.splitlines() if "parking.limit_crossed" in line]
         assert f"would park {BAD} events one after the other" in cause
         assert f"{BAD} x invalid $.attributes.AGE" in cause
         assert (read(kafka.decisions), read(kafka.parked)) == (0, 0)

@@ -1,8 +1,6 @@
 """Records that Kafka removed before they were read: never passed over unless somebody says so."""
 
 import asyncio
-import os
-import subprocess
 import time
 from collections import Counter
 
@@ -16,9 +14,9 @@ from models.prepared import Prepared
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import OutRecord, Publisher
 from stream.kafka.records import records_of
-from stream.process.supervisor import RoleProcess, console_script
-from stream.settings import Settings, environment_of
-from tests.e2e.installation import PATIENCE_S, applications, installed
+from stream.process.supervisor import RoleProcess
+from stream.settings import Settings
+from tests.e2e.installation import PATIENCE_S, applications, ended, installed
 
 FIRST, THEN, REMOVED = 40, 60, 25
 PARTITION = 1
@@ -52,16 +50,9 @@ def decided(settings: Settings, count: int, process: RoleProcess) -> Counter[int
 
 
 def how_a_worker_ends(settings: Settings) -> str:
-    ended = subprocess.run(
-        [console_script(), "worker", "--agents", "scoring"],
-        env=os.environ | environment_of(settings),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert ended.returncode == 1
-    (cause,) = [line for line in ended.stderr.splitlines() if "kafka.records_gone" in line]
+    worker = ended(settings, "scoring")
+    assert worker.returncode == 1
+    (cause,) = [line for line in worker.stderr.splitlines() if "kafka.records_gone" in line]
     return cause
 
 

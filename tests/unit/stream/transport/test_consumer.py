@@ -450,3 +450,36 @@ async def test_nothing_is_passed_over_by_default() -> None:
         await consumer._on_gone(PARTITION, 2)
 
     assert consumer.placed.position_now(PARTITION) == 2
+
+
+@pytest.mark.parametrize(
+    ("positions", "flows", "held_up"),
+    [([], False, False), ([3, 0], True, False), ([3, None], True, True), ([3, 0], False, True)],
+    ids=["nothing assigned", "all flows", "one not sought yet", "no flow"],
+)
+def test_partitions_of_which_nothing_can_come_are_held_up(
+    positions: list[int | None], flows: bool, held_up: bool
+) -> None:
+    places = dict(zip([TP("applications", number) for number in (0, 1)], positions, strict=False))
+    consumer = Held(places)
+    consumer.flow_active = flows
+
+    assert consumer.held_up() == held_up
+
+
+class Held(PollConsumer):
+    def __init__(self, places: dict[TP, int | None]) -> None:
+        self.places = places
+        self._thread = HeldThread.__new__(HeldThread)
+        self._thread.places = places
+
+    def assignment(self) -> set[TP]:
+        return set(self.places)
+
+
+class HeldThread(PollConsumerThread):
+    places: Any
+
+    def position_now(self, tp: TP) -> int | None:
+        position: int | None = self.places[tp]
+        return position
