@@ -31,7 +31,8 @@ from stream.bench.machine import Machine, print_json, this_machine
 from stream.brokers import ApacheKafka
 from stream.demo.installation import await_ready
 from stream.kafka.connection import connection_of
-from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Publisher
 from stream.kafka.roles import Role
 from stream.kafka.topics import create_topics
 from stream.process.supervisor import RoleProcess, stop_all

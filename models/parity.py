@@ -16,8 +16,6 @@ from features.home_credit.definition import DEFINITION
 from features.home_credit.raw_engine import is_address
 from features.home_credit.raw_files import Fault
 from features.table import FeatureTable
-from scoring.application import Application
-from scoring.columns import columns_of
 from scoring.decode import ApplicationDecoder, EventLimits
 from scoring.poll import Poll
 
@@ -98,14 +96,13 @@ def _compare(
     )
     started = time.perf_counter()
     decoded = decoder.decode(poll)
-    applications: list[Application] = decoded.applications
-    found = DEFINITION.compute(columns_of([a.attributes for a in applications], DEFINITION))
+    found = DEFINITION.compute(decoded.attributes.columns(np.arange(len(decoded.positions))))
     result.event_seconds += time.perf_counter() - started
     result.event_bytes += sum(map(len, values))
     for rejection in decoded.rejections:
         said = f"{rejection.path}: {rejection.rule} ({rejection.value})"
         result.rejected.append((events[rejection.position][0], said))
-    keys = np.array([a.application_id for a in applications], dtype=np.int64)
+    keys = decoded.application_ids
     expected = table.matrix[table.rows(keys)]
     result.applicants += len(keys)
     result.differences += _differences(keys, expected, found)

@@ -1,8 +1,10 @@
 """Decoded attributes to the columns that a feature definition computes from."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,59 @@ from numpy.typing import NDArray
 from features.definition import UNKNOWN_TEXT, Attribute, Columns, FeatureDefinition
 
 Named = tuple[str, NDArray[np.float64]]
+Rows = NDArray[np.intp]
+
+
+class Attributes(Protocol):
+    """What n events carry of attributes; `carried`, bool[n], says which carry any."""
+
+    @property
+    def carried(self) -> NDArray[np.bool_]:
+        """Which events carry any."""
+
+    def at(self, rows: Rows) -> "Attributes":
+        """Give those of some events."""
+
+    def columns(self, rows: Rows) -> Columns:
+        """Give a definition's columns of events that carry attributes."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumberAttributes:
+    """Numbers alone: float64[n, attributes that are read], NaN where one is missing, by name."""
+
+    names: tuple[str, ...]
+    cells: NDArray[np.float64]
+    carried: NDArray[np.bool_]
+
+    def at(self, rows: Rows) -> "NumberAttributes":
+        """Give those of some events."""
+        return NumberAttributes(self.names, self.cells[rows], self.carried[rows])
+
+    def columns(self, rows: Rows) -> Columns:
+        """Give the columns of events that carry attributes."""
+        return dict(zip(self.names, np.ascontiguousarray(self.cells[rows].T), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class StructAttributes:
+    """Attributes of any kind as the event's type decodes them; None where an event has none."""
+
+    definition: FeatureDefinition
+    structs: Sequence[Any]
+
+    @property
+    def carried(self) -> NDArray[np.bool_]:
+        """Which events carry any."""
+        return np.array([struct is not None for struct in self.structs], dtype=bool)
+
+    def at(self, rows: Rows) -> "StructAttributes":
+        """Give those of some events."""
+        return StructAttributes(self.definition, [self.structs[row] for row in rows.tolist()])
+
+    def columns(self, rows: Rows) -> Columns:
+        """Give the columns of events that carry attributes."""
+        return columns_of(self.at(rows).structs, self.definition)
 
 
 def columns_of(attributes: Sequence[object], definition: FeatureDefinition) -> Columns:

@@ -13,6 +13,9 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from scoring.byte_strings import ByteStrings
+from scoring.reasons import Reason, Reasons
+
 Outcome = Literal["approve", "refer", "decline"]
 Band = Literal["low", "medium", "high"]
 FeatureSource = Literal["table", "computed", "missing"]
@@ -25,20 +28,9 @@ MISSING_SOURCE = FEATURE_SOURCES.index("missing")
 NO_TIME = -1
 """Stands in a column of microseconds for a time that is not known."""
 
-# The name space of decision ids: UUIDv5 of the URL namespace and the project's name.
-_DECISION_NAMESPACE = UUID("c1378255-143e-589a-8a24-e9aacd32fdd2").bytes
+# UUIDv5 of the URL namespace and the project's name.
+DECISION_NAMESPACE = UUID("c1378255-143e-589a-8a24-e9aacd32fdd2").bytes
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Reason(msgspec.Struct, frozen=True, gc=False):
-    """Why a decision was not better, in adverse-action terms; the most important comes first."""
-
-    code: Annotated[str, Meta(description="The policy's code for it.")]
-    feature: Annotated[str, Meta(description="The feature that says most of it; empty: none.")]
-    contribution: Annotated[
-        float, Meta(description="What it added to the log-odds (Shapley value); 0 for a rule.")
-    ]
-    text: Annotated[str, Meta(description="The policy's words for it.")]
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -114,9 +106,7 @@ def decision_id(source: str, event_id: str) -> bytes:
     """
     name = f"{len(source)}:{source}{event_id}".encode()
     # SHA-1 is what version 5 is defined on; it protects nothing here.
-    digest = bytearray(
-        hashlib.sha1(_DECISION_NAMESPACE + name, usedforsecurity=False).digest()[:16]
-    )
+    digest = bytearray(hashlib.sha1(DECISION_NAMESPACE + name, usedforsecurity=False).digest()[:16])
     digest[6] = (digest[6] & 0x0F) | 0x50
     digest[8] = (digest[8] & 0x3F) | 0x80
     return bytes(digest)
@@ -163,15 +153,15 @@ class DecisionBatch:
     Times are microseconds (`_us`) or milliseconds (`_ms`) since 1970 in UTC; `outcomes`, `bands`
     and `feature_sources` are indices into OUTCOMES, BANDS and FEATURE_SOURCES;
     `default_probability` is NaN, and `scores` and `bands` mean nothing, where the source is
-    missing; `features` is float32 of shape (n, len(feature_names)).
+    missing; `features` is float32 of shape (n, len(feature_names)). Texts are UTF-8.
     """
 
-    decision_ids: list[bytes]
-    event_digests: list[bytes]
-    event_ids: list[str]
-    sources: list[str]
+    decision_ids: ByteStrings
+    event_digests: ByteStrings
+    event_ids: ByteStrings
+    sources: ByteStrings
     application_ids: NDArray[np.int64]
-    applicant_ids: list[str | None]
+    applicant_ids: ByteStrings
     submitted_at_us: NDArray[np.int64]
     produced_at_ms: NDArray[np.int64]
     decided_at_us: int
@@ -179,7 +169,7 @@ class DecisionBatch:
     default_probability: NDArray[np.float64]
     scores: NDArray[np.int32]
     bands: NDArray[np.uint8]
-    reasons: list[tuple[Reason, ...]]
+    reasons: Reasons
     feature_sources: NDArray[np.uint8]
     features_as_of_us: NDArray[np.int64]
     features_stale: NDArray[np.bool_]
@@ -189,7 +179,7 @@ class DecisionBatch:
     offsets: NDArray[np.int64]
     features: NDArray[np.float32]
     feature_names: tuple[str, ...]
-    traceparents: list[bytes | None]
+    traceparents: ByteStrings
 
     def __len__(self) -> int:
         return len(self.event_ids)
@@ -208,7 +198,7 @@ class DecisionBatch:
         ages = (None if math.isnan(age) else age for age in self.features_age_s.tolist())
         rows = zip(
             self.decision_ids,
-            self.event_ids,
+            self.event_ids.texts(),
             self.application_ids.tolist(),
             self.submitted_at_us.tolist(),
             self.outcomes.tolist(),
@@ -221,7 +211,7 @@ class DecisionBatch:
             ages,
             self.features_stale.tolist(),
             self.offsets.tolist(),
-            self.applicant_ids,
+            self.applicant_ids.texts(),
             missing.tolist(),
             strict=True,
         )
@@ -243,6 +233,8 @@ class DecisionBatch:
             applicant_id,
             undecidable,
         ) in rows:
+            assert identity is not None
+            assert event_id is not None
             yield Decision(
                 decision_id=_uuid_text(identity),
                 event_id=event_id,

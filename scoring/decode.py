@@ -1,16 +1,21 @@
 """Bytes of a poll to applications, or to the reason why one can never be decided."""
 
 import re
-from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NoReturn, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from features.definition import FeatureDefinition
 from scoring.application import Application, application_type
+from scoring.byte_strings import ByteStrings
+from scoring.bytewise.documents import PlainEvents, PlainReader
+from scoring.bytewise.headers import Envelopes, envelopes_of
+from scoring.columns import Attributes, NumberAttributes, StructAttributes, columns_of
 from scoring.document import (
     count_unknown,
     depth_of,
@@ -22,7 +27,7 @@ from scoring.document import (
     value_at,
 )
 from scoring.envelope import Envelope, SourceInvalid, read_envelope
-from scoring.poll import Headers, Poll
+from scoring.poll import HeaderColumns, Headers, Poll
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -74,27 +79,39 @@ class Decoded:
     """
     A poll after decoding: each position is in exactly one of `positions` and `rejections`.
 
-    `envelopes` and `submitted_at_us`, in microseconds since 1970, are one for each application.
+    All but the last two are columns of the n events at `positions`, intp[n]. Times are microseconds
+    since 1970, int64[n]; texts are UTF-8, and an `applicant_id` or `traceparent` that is not there
+    is null.
     """
 
-    applications: list[Application]
-    positions: list[int]
-    envelopes: list[Envelope]
-    submitted_at_us: list[int]
+    positions: NDArray[np.intp]
+    event_ids: ByteStrings
+    application_ids: NDArray[np.int64]
+    applicant_ids: ByteStrings
+    submitted_at_us: NDArray[np.int64]
+    attributes: Attributes
+    sources: ByteStrings
+    traceparents: ByteStrings
     rejections: list[Rejection]
     unknown_fields: int
 
-    def without(self, rows: Collection[int]) -> "Decoded":
-        """Leave rows out."""
-        kept = [row for row in range(len(self.positions)) if row not in rows]
-        return Decoded(
-            [self.applications[row] for row in kept],
-            [self.positions[row] for row in kept],
-            [self.envelopes[row] for row in kept],
-            [self.submitted_at_us[row] for row in kept],
-            self.rejections,
-            self.unknown_fields,
+    def at(self, rows: NDArray[np.intp]) -> "Decoded":
+        """Give some rows, with all rejections."""
+        return replace(
+            self,
+            positions=self.positions[rows],
+            event_ids=self.event_ids.at(rows),
+            application_ids=self.application_ids[rows],
+            applicant_ids=self.applicant_ids.at(rows),
+            submitted_at_us=self.submitted_at_us[rows],
+            attributes=self.attributes.at(rows),
+            sources=self.sources.at(rows),
+            traceparents=self.traceparents.at(rows),
         )
+
+    def without(self, rows: NDArray[np.intp]) -> "Decoded":
+        """Leave rows out."""
+        return self.at(np.delete(np.arange(len(self.positions)), rows))
 
 
 class _Refused(Exception):
@@ -106,8 +123,21 @@ class _Refused(Exception):
         self.rule = rule
 
 
+@dataclass(slots=True)
+class _Others:
+    """What was read otherwise than as plain documents and headers, by position."""
+
+    applications: dict[int, tuple[Application, int, int]] = field(default_factory=dict)
+    envelopes: dict[int, Envelope] = field(default_factory=dict)
+    rejections: list[Rejection] = field(default_factory=list)
+
+
 class ApplicationDecoder:
-    """Decodes and checks application events for one feature definition."""
+    """
+    Decodes and checks application events for one feature definition.
+
+    Plain documents are read by compiled code; what is not plain, or wrong, by msgspec.
+    """
 
     def __init__(self, definition: FeatureDefinition, limits: EventLimits) -> None:
         self._decode = msgspec.json.Decoder(application_type(definition)).decode
@@ -125,6 +155,15 @@ class ApplicationDecoder:
         ]
         self._age_us = limits.age // _MICROSECOND
         self._ahead_us = limits.ahead // _MICROSECOND
+        self._definition = definition
+        self._names = tuple(one.name for one in definition.attributes if one.read)
+        self._reader = PlainReader.of(
+            definition.attributes,
+            longest=limits.bytes,
+            deepest=limits.depth,
+            age_us=self._age_us,
+            ahead_us=self._ahead_us,
+        )
 
     def decode(self, poll: Poll) -> Decoded:
         """
@@ -133,35 +172,84 @@ class ApplicationDecoder:
         An event's `submitted_at` is held against its own record's Kafka timestamp, never against
         a clock, so that a redelivery is judged alike.
         """
-        decoded = Decoded([], [], [], [], [], 0)
-        unknown_fields = 0
-        records = zip(poll.values, poll.produced_at_ms, poll.headers, strict=True)
-        for position, (value, produced_ms, headers) in enumerate(records):
+        values = ByteStrings.of(poll.values)
+        produced_at_ms = np.asarray(poll.produced_at_ms, dtype=np.int64)
+        envelopes = envelopes_of(HeaderColumns.of(poll.headers), poll.topic)
+        read = self._read_plain(values, produced_at_ms)
+        others = _Others()
+        for position in np.flatnonzero(~read.plain | envelopes.odd).tolist():
             try:
-                application, unknown = self._one(value)
-                submitted_us = self._submitted(application, produced_ms)
-                envelope = _envelope(headers, poll.topic)
+                found = None
+                if not read.plain[position]:
+                    found = self._one(values[position], int(produced_at_ms[position]))
+                if envelopes.odd[position]:
+                    others.envelopes[position] = _envelope(poll.headers[position], poll.topic)
             except _Refused as refused:
                 path = shortened(refused.path)  # it may hold a key of the document's own length
-                decoded.rejections.append(
+                others.rejections.append(
                     Rejection(position, refused.code, path, refused.value, refused.rule)
                 )
                 continue
-            unknown_fields += unknown
-            decoded.applications.append(application)
-            decoded.positions.append(position)
-            decoded.envelopes.append(envelope)
-            decoded.submitted_at_us.append(submitted_us)
-        return Decoded(
-            decoded.applications,
-            decoded.positions,
-            decoded.envelopes,
-            decoded.submitted_at_us,
-            decoded.rejections,
-            unknown_fields,
-        )
+            if found is not None:
+                others.applications[position] = found
+        return self._together(read, envelopes, others)
 
-    def _one(self, value: bytes | None) -> tuple[Application, int]:
+    def _read_plain(self, values: ByteStrings, produced_at_ms: NDArray[np.int64]) -> PlainEvents:
+        reader = self._reader
+        if reader is not None:
+            return reader.read(values, produced_at_ms)
+        count = len(values)
+        none = ByteStrings(values.data, np.zeros(count, np.int64), np.full(count, -1))
+        zeros, no = np.zeros(count, np.int64), np.zeros(count, bool)
+        return PlainEvents(no, none, zeros, zeros.copy(), none, np.empty((count, 0)), no.copy())
+
+    def _together(self, read: PlainEvents, envelopes: Envelopes, others: "_Others") -> Decoded:
+        """Lay what was read in the two ways into the same columns."""
+        rows, found = list(others.applications), list(others.applications.values())
+        applications = [application for application, _, _ in found]
+        read.application_ids[rows] = [one.application_id for one in applications]
+        read.submitted_at_us[rows] = [submitted_us for _, submitted_us, _ in found]
+        structs = [one.attributes for one in applications]
+        odd, named = list(others.envelopes), list(others.envelopes.values())
+        decoded = Decoded(
+            np.arange(len(read.plain)),
+            read.event_ids.with_some(rows, [one.event_id.encode() for one in applications]),
+            read.application_ids,
+            read.applicant_ids.with_some(
+                rows, [_encoded(one.applicant_id) for one in applications]
+            ),
+            read.submitted_at_us,
+            self._attributes(read, rows, structs),
+            envelopes.sources.with_some(odd, [one.source.encode() for one in named]),
+            envelopes.traceparents,
+            others.rejections,
+            sum(unknown for _, _, unknown in found),
+        )
+        if not others.rejections:
+            return decoded
+        rejected = [rejection.position for rejection in others.rejections]
+        return decoded.at(np.delete(decoded.positions, rejected))
+
+    def _attributes(self, read: PlainEvents, rows: list[int], structs: list[Any]) -> Attributes:
+        if self._reader is None:
+            of_rows = dict(zip(rows, structs, strict=True))
+            return StructAttributes(
+                self._definition, [of_rows.get(row) for row in range(len(read.plain))]
+            )
+        read.carried[rows] = [struct is not None for struct in structs]
+        carrying = [struct for struct in structs if struct is not None]
+        if carrying:
+            carried = [row for row, struct in zip(rows, structs, strict=True) if struct is not None]
+            columns = columns_of(carrying, self._definition)
+            read.cells[carried] = np.column_stack([columns[name] for name in self._names])
+        return NumberAttributes(self._names, read.cells, read.carried)
+
+    def _one(self, value: bytes | None, produced_ms: int) -> tuple[Application, int, int]:
+        """Decode whatever JSON it is: an application, its submission, and its unknown fields."""
+        application, unknown = self._application(value)
+        return application, self._submitted(application, produced_ms), unknown
+
+    def _application(self, value: bytes | None) -> tuple[Application, int]:
         if value is None:
             rule = "a null value (tombstone) is no application"
             raise _Refused("tombstone", "$", "null", rule)
@@ -254,13 +342,17 @@ class ApplicationDecoder:
 def _texts(attributes: msgspec.Struct) -> int:
     """Count the keys and texts that attributes were decoded from."""
     count = 0
-    for field in msgspec.structs.astuple(attributes):
-        rows = field if isinstance(field, list) else [field]
-        count += field is not msgspec.UNSET
+    for value in msgspec.structs.astuple(attributes):
+        rows = value if isinstance(value, list) else [value]
+        count += value is not msgspec.UNSET
         for cells in map(msgspec.structs.astuple, filter(None, rows)):
             kinds = list(map(type, cells))
             count += len(kinds) - kinds.count(msgspec.UnsetType) + kinds.count(str)
     return count
+
+
+def _encoded(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
 
 
 def _envelope(headers: Headers, topic: str) -> Envelope:

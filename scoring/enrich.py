@@ -1,6 +1,5 @@
 """Applications to model input: from the feature table, or computed from the event itself."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +7,9 @@ from numpy.typing import NDArray
 
 from features.definition import FeatureDefinition
 from features.table import FeatureTable
-from scoring.application import Application
-from scoring.columns import columns_of
+from scoring.bytewise.strings import in_one_width, or_number
 from scoring.decision import FEATURE_SOURCES, NO_TIME
+from scoring.decode import Decoded
 from scoring.freshness import Freshness
 
 _TABLE, _COMPUTED, _MISSING = range(len(FEATURE_SOURCES))
@@ -33,8 +32,7 @@ class Enriched:
 
 
 def enrich(
-    applications: Sequence[Application],
-    submitted_at_us: NDArray[np.int64],
+    decoded: Decoded,
     table: FeatureTable,
     definition: FeatureDefinition,
     freshness: Freshness | None = None,
@@ -46,30 +44,28 @@ def enrich(
     does not know has the row computed from the event's attributes, as of its submission. So has
     one whose row is stale, where `freshness` recomputes it and the event carries attributes.
     """
-    rows = table.rows(_keys(applications, table))
+    count = len(decoded.positions)
+    submitted_at_us = decoded.submitted_at_us
+    rows = table.rows(_keys(decoded, table))
     known = rows >= 0
-    features = np.full((len(applications), len(table.schema.names)), np.nan, dtype=np.float32)
+    features = np.full((count, len(table.schema.names)), np.nan, dtype=np.float32)
     features[known] = table.matrix[rows[known]]
     sources = np.where(known, _TABLE, _MISSING).astype(np.uint8)
-    as_of_us = np.full(len(applications), NO_TIME, dtype=np.int64)
+    as_of_us = np.full(count, NO_TIME, dtype=np.int64)
     if table.as_of is not None:
         as_of_us[known] = table.as_of_us(rows[known])
     wanted = ~known
     if freshness is not None and freshness.stale == "recompute":
         wanted |= freshness.is_stale(sources, submitted_at_us, as_of_us)
-    computed = np.array(
-        [i for i in np.flatnonzero(wanted).tolist() if applications[i].attributes is not None],
-        dtype=np.intp,
-    )
+    computed = np.flatnonzero(wanted & decoded.attributes.carried) if wanted.any() else rows[:0]
     if computed.size:
-        attributes = [applications[i].attributes for i in computed.tolist()]
-        features[computed] = definition.compute(columns_of(attributes, definition))
+        features[computed] = definition.compute(decoded.attributes.columns(computed))
         sources[computed] = _COMPUTED
         as_of_us[computed] = submitted_at_us[computed]
     return Enriched(features, sources, as_of_us, int(known[computed].sum()))
 
 
-def _keys(applications: Sequence[Application], table: FeatureTable) -> NDArray[np.generic]:
+def _keys(decoded: Decoded, table: FeatureTable) -> NDArray[np.generic]:
     if table.keys_are_text:
-        return np.array([a.applicant_id or str(a.application_id) for a in applications], dtype=str)
-    return np.fromiter((a.application_id for a in applications), np.int64, len(applications))
+        return in_one_width(or_number(decoded.applicant_ids, decoded.application_ids))
+    return decoded.application_ids

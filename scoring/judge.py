@@ -6,8 +6,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.decision import OUTCOMES, Reason
+from scoring.decision import OUTCOMES
 from scoring.policy import Policy
+from scoring.reasons import Reasons
 
 
 class Scorer(Protocol):
@@ -35,7 +36,7 @@ class Verdicts:
     default_probability: NDArray[np.float64]
     scores: NDArray[np.int32]
     bands: NDArray[np.uint8]
-    reasons: list[tuple[Reason, ...]]
+    reasons: Reasons
 
 
 def judge(
@@ -77,16 +78,11 @@ def _reasons(
     stale: NDArray[np.bool_],
     *,
     explain: bool,
-) -> list[tuple[Reason, ...]]:
-    reasons: list[tuple[Reason, ...]] = [()] * len(features)
+) -> Reasons:
     adverse = np.flatnonzero(outcomes != OUTCOMES.index("approve"))
-    for row in adverse[missing[adverse]].tolist():
-        reasons[row] = policy.reasons_without_features()
-    scored = adverse[~missing[adverse]]
-    contributions = np.zeros((len(scored), features.shape[1] + 1))
-    if explain and scored.size:
-        contributions = scorer.contributions(features[scored])
-    explained = policy.reasons(features[scored], contributions, stale[scored])
-    for row, of_row in zip(scored.tolist(), explained, strict=True):
-        reasons[row] = of_row
-    return reasons
+    matrix, empty = features[adverse], missing[adverse]
+    contributions = np.zeros((len(adverse), features.shape[1] + 1))
+    if explain and not empty.all():
+        contributions[~empty] = scorer.contributions(matrix[~empty])
+    found = policy.reasons(matrix, contributions, stale[adverse], empty)
+    return found.spread(adverse, len(features))

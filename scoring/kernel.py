@@ -2,21 +2,18 @@
 
 import re
 import sys
-from contextlib import suppress
 from functools import cache
-from inspect import getsource
 from typing import Any
 
 import numpy as np
-from numba import config, njit, types
-from numba.core.errors import NumbaError
+from numba import types
 from numba.np.numpy_support import from_dtype
 from numpy.typing import NDArray
 
 from scoring import forest as forests
 from scoring import lanes as vectors
 from scoring import trees as node_tests
-from scoring.compile_cache import CompileCache
+from scoring.compiled import NotCompiled, compiled, part
 from scoring.forest import COLUMN, LEAVES, SEGMENT, SET, NotCovered, forest_of, node_dtype
 from scoring.lanes import (
     added,
@@ -146,7 +143,7 @@ def _coded(matrix: Any, start: Any, stop: Any, columns: Any, codes: Any) -> None
             codes[column, row - start] = np.uint32(value) if known else _NO_CODE
 
 
-_turn, _code = njit(_turned), njit(_coded)
+_turn, _code = part(_turned), part(_coded)
 
 
 def _walk(lanes: int) -> Any:
@@ -233,23 +230,8 @@ def _compiled_logistic() -> Any:
 
 
 def _compiled(function: Any, name: str, signature: Any) -> Any:
-    if config.DISABLE_JIT:
-        msg = "NUMBA_DISABLE_JIT is set"
-        raise NotCovered(msg)
-    compiled = njit(nogil=True)(function)
-    with suppress(OSError):  # without its sources nothing says whose code it is
-        compiled._cache = CompileCache(name, _sources())  # noqa: SLF001 - there is no other door
+    modules = sys.modules[__name__], forests, vectors, node_tests
     try:
-        compiled.compile(signature)
-        compiled.disable_compile()
-    except (NumbaError, RuntimeError) as error:
-        msg = f"Numba does not compile here: {error}"
-        raise NotCovered(msg) from None
-    return compiled
-
-
-@cache
-def _sources() -> tuple[str, ...]:
-    """Give all code and constants that the compiled code is made of."""
-    here = sys.modules[__name__]
-    return tuple(getsource(module) for module in (here, forests, vectors, node_tests))
+        return compiled(function, name, signature, modules)
+    except NotCompiled as error:
+        raise NotCovered(str(error)) from None

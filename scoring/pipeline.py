@@ -6,11 +6,13 @@ import numpy as np
 
 from features.definition import FeatureDefinition
 from features.table import FeatureTable
+from scoring.byte_strings import ByteStrings
+from scoring.bytewise.digests import decision_ids, event_digests
 from scoring.decision import (
+    DECISION_NAMESPACE,
     FEATURE_SOURCES,
     MISSING_SOURCE,
     DecisionBatch,
-    decision_id,
 )
 from scoring.decode import ApplicationDecoder, Decoded, EventLimits, Rejection
 from scoring.document import shown
@@ -20,7 +22,7 @@ from scoring.freshness import STALE_ACTIONS
 from scoring.judge import Scorer, judge
 from scoring.policy import Policy
 from scoring.poll import Poll
-from scoring.recent import RecentEvents, SortedOut, event_digest
+from scoring.recent import RecentEvents, SortedOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +84,18 @@ class Pipeline:
         decided again; one with its id and other content is rejected.
         """
         decoded, repeated = self._decoder.decode(poll), 0
-        ids, digests = _names_of(decoded, poll)
+        values = ByteStrings.of(poll.values)
+        ids, digests = _names_of(decoded, values)
         if recent is not None:
             before = recent.sort_out(ids, digests)
-            if before.repeated or before.conflicting:
+            if len(before.repeated) or len(before.conflicting):
                 decoded, repeated = _without(decoded, before), len(before.repeated)
-                ids, digests = _names_of(decoded, poll)
-        positions = np.array(decoded.positions, dtype=np.intp)
-        submitted_at_us = np.array(decoded.submitted_at_us, dtype=np.int64)
+                ids, digests = _names_of(decoded, values)
         freshness = self.policy.freshness
-        enriched = enrich(
-            decoded.applications, submitted_at_us, self.table, self.definition, freshness
-        )
-        stale = np.zeros(len(positions), dtype=bool)
+        enriched = enrich(decoded, self.table, self.definition, freshness)
+        stale = np.zeros(len(decoded.positions), dtype=bool)
         if freshness is not None:
-            stale = freshness.is_stale(enriched.sources, submitted_at_us, enriched.as_of_us)
+            stale = freshness.is_stale(enriched.sources, decoded.submitted_at_us, enriched.as_of_us)
         verdicts = judge(
             self._scorer,
             self.policy,
@@ -105,19 +104,15 @@ class Pipeline:
             stale,
             explain=self._explain,
         )
-        sources = [envelope.source for envelope in decoded.envelopes]
-        event_ids = [application.event_id for application in decoded.applications]
         batch = DecisionBatch(
             decision_ids=ids,
             event_digests=digests,
-            event_ids=event_ids,
-            sources=sources,
-            application_ids=np.array(
-                [application.application_id for application in decoded.applications], dtype=np.int64
-            ),
-            applicant_ids=[application.applicant_id for application in decoded.applications],
-            submitted_at_us=submitted_at_us,
-            produced_at_ms=np.array(poll.produced_at_ms, dtype=np.int64)[positions],
+            event_ids=decoded.event_ids,
+            sources=decoded.sources,
+            application_ids=decoded.application_ids,
+            applicant_ids=decoded.applicant_ids,
+            submitted_at_us=decoded.submitted_at_us,
+            produced_at_ms=np.asarray(poll.produced_at_ms, dtype=np.int64)[decoded.positions],
             decided_at_us=decided_at_us,
             outcomes=verdicts.outcomes,
             default_probability=verdicts.default_probability,
@@ -130,10 +125,10 @@ class Pipeline:
             release=self.release,
             topic=poll.topic,
             partition=poll.partition,
-            offsets=np.array(poll.offsets, dtype=np.int64)[positions],
+            offsets=np.asarray(poll.offsets, dtype=np.int64)[decoded.positions],
             features=enriched.features,
             feature_names=self.definition.schema.names,
-            traceparents=[envelope.traceparent for envelope in decoded.envelopes],
+            traceparents=decoded.traceparents,
         )
         done: dict[str, int] = dict.fromkeys(STALE_ACTIONS, 0)
         done["recompute"] = enriched.recomputed
@@ -142,13 +137,10 @@ class Pipeline:
         return Decided(batch, decoded.rejections, decoded.unknown_fields, repeated, done)
 
 
-def _names_of(decoded: Decoded, poll: Poll) -> tuple[list[bytes], list[bytes]]:
+def _names_of(decoded: Decoded, values: ByteStrings) -> tuple[ByteStrings, ByteStrings]:
     """Name each application's decision, and the content of its event."""
-    ids = [
-        decision_id(envelope.source, application.event_id)
-        for envelope, application in zip(decoded.envelopes, decoded.applications, strict=True)
-    ]
-    return ids, [event_digest(poll.values[at] or b"") for at in decoded.positions]
+    ids = decision_ids(decoded.sources, decoded.event_ids, DECISION_NAMESPACE)
+    return ids, event_digests(values.at(decoded.positions))
 
 
 def _without(decoded: Decoded, before: SortedOut) -> Decoded:
@@ -156,16 +148,16 @@ def _without(decoded: Decoded, before: SortedOut) -> Decoded:
     rule = "an event sent again has the content that it had"
     conflicts = [
         Rejection(
-            decoded.positions[row],
+            int(decoded.positions[row]),
             "conflicting_duplicate",
             "$.event_id",
-            shown(decoded.applications[row].event_id),
+            shown((decoded.event_ids[row] or b"").decode()),
             rule,
         )
-        for row in before.conflicting
+        for row in before.conflicting.tolist()
     ]
     rejections = sorted([*decoded.rejections, *conflicts], key=lambda one: one.position)
-    return replace(decoded.without(before.repeated | before.conflicting), rejections=rejections)
+    return replace(decoded.without(np.concatenate(before)), rejections=rejections)
 
 
 def source_share(batch: DecisionBatch) -> dict[str, int]:

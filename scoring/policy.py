@@ -2,22 +2,27 @@
 
 import tomllib
 from collections.abc import Sequence
-from functools import reduce
 from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.decision import OUTCOMES, Reason
+from scoring.decision import OUTCOMES
 from scoring.errors import InvalidPolicy
 from scoring.freshness import Freshness
+from scoring.ranking import Ranker
+from scoring.reasons import Reasons, Vocabulary, Words
 from scoring.scorecard import Scorecard
 
 _APPROVE, _REFER, _DECLINE = range(len(OUTCOMES))
 _LARGEST = float(np.finfo(np.float32).max)
 _LONGEST_AGE_DAYS = 36_500
 _Words = Annotated[str, msgspec.Meta(min_length=1)]
+_NO_AGE = Words("", "")
+
+NO_FEATURES = Words("N01", "No information about the applicant is available.")
+"""The reason of an application without any features."""
 
 
 class Cutoffs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,12 +93,19 @@ class Policy:
         self._referring = freshness if freshness and freshness.stale != "note" else None
         self._columns = {name: index for index, name in enumerate(self._names)}
         texts = {name: text for text in document.reasons for name in text.features}
-        spoken: dict[ReasonText, list[int]] = {}
-        for index, name in enumerate(self._names):
-            text = texts.get(name) or ReasonText(name, name, (name,))
-            spoken.setdefault(text, []).append(index)
-        self._texts = list(spoken)
-        self._spoken = [np.array(columns) for columns in spoken.values()]
+        of_features = [texts.get(name) or ReasonText(name, name, (name,)) for name in self._names]
+        spoken = {text: at for at, text in enumerate(dict.fromkeys(of_features))}
+        self._rules = rules = document.knock_outs
+        said = [Words(text.code, text.text) for text in spoken]
+        said += [Words(rule.code, rule.text) for rule in rules]
+        age = Words(freshness.code, freshness.text) if freshness else _NO_AGE
+        self._ranker = Ranker(
+            Vocabulary((*said, age, NO_FEATURES), self._names),
+            np.array([spoken[text] for text in of_features], np.int64),
+            np.array([self._columns[rule.feature] for rule in rules], np.int64),
+            document.max_reasons,
+        )
+        self._texts: dict[str, str] = dict((*said, age, NO_FEATURES))
 
     @classmethod
     def parse(cls, text: str, feature_names: Sequence[str]) -> "Policy":
@@ -152,67 +164,28 @@ class Policy:
         features: NDArray[np.float32],
         contributions: NDArray[np.float64],
         stale: NDArray[np.bool_] | None = None,
-    ) -> list[tuple[Reason, ...]]:
+        missing: NDArray[np.bool_] | None = None,
+    ) -> Reasons:
         """
         Say why n rows were not approved: age, knock-outs, then what raised the log-odds most.
 
         `features` is float32[n, features] and `contributions` float64[n, features + 1], the last
         the model's mean. Features of one reason code count together, under the strongest's name.
         Where nothing raised the log-odds and no rule was broken, what lowered them least is named.
+        Rows that are `missing`, bool[n], have no features, and nothing but that is said of them.
         """
-        rows = np.arange(len(features))
-        raised = np.maximum(contributions[:, :-1].T, 0.0)
-        together = np.empty((len(features), len(self._texts)))
-        leading = np.empty(together.shape, dtype=np.intp)
-        for at, columns in enumerate(self._spoken):
-            of_code = raised[columns]
-            # One feature after the other: NumPy's own sum would depend on the number of rows.
-            together[:, at] = reduce(np.add, of_code)
-            leading[:, at] = columns[of_code.argmax(axis=0)]
-        order = np.argsort(-together, axis=1, kind="stable")[:, : self._document.max_reasons]
-        sums = np.take_along_axis(together, order, axis=1).tolist()
-        names = np.take_along_axis(leading, order, axis=1).tolist()
-        found: list[list[Reason]] = [
-            [
-                Reason(self._texts[at].code, self._names[name], total, self._texts[at].text)
-                for at, name, total in zip(*row, strict=True)
-                if total > 0
-            ]
-            for row in zip(order.tolist(), names, sums, strict=True)
-        ]
-        for rule in reversed(self._document.knock_outs):
-            reason = Reason(rule.code, rule.feature, 0.0, rule.text)
-            for row in rows[rule.hits(features[:, self._columns[rule.feature]])].tolist():
-                found[row].insert(0, reason)
-        if stale is not None and self._referring is not None:
-            reason = Reason(self._referring.code, "", 0.0, self._referring.text)
-            for row in rows[stale].tolist():
-                found[row].insert(0, reason)
-        # No adverse decision goes without a reason, except where no explanation was asked for.
-        for row in rows[contributions[:, :-1].any(axis=1)].tolist():
-            if not found[row]:
-                found[row].append(self._least_bad(contributions[row, :-1]))
-        return [tuple(row[: self._document.max_reasons]) for row in found]
-
-    def _least_bad(self, contributions: NDArray[np.float64]) -> Reason:
-        index = int(contributions.argmax())
-        at = next(at for at, columns in enumerate(self._spoken) if index in columns)
-        text = self._texts[at]
-        return Reason(text.code, self._names[index], float(contributions[index]), text.text)
+        none = np.zeros(len(features), dtype=bool)
+        broken = [rule.hits(features[:, self._columns[rule.feature]]) for rule in self._rules]
+        return self._ranker.ranked(
+            contributions,
+            np.array(broken, dtype=bool).reshape(len(broken), len(features)),
+            none if stale is None or self._referring is None else stale,
+            none if missing is None else missing,
+        )
 
     def text_of(self, code: str) -> str:
         """Give the words of a reason code; the code itself where the policy has none."""
-        words = {text.code: text.text for text in self._texts}
-        words |= {rule.code: rule.text for rule in self._document.knock_outs}
-        if self._document.freshness is not None:
-            words[self._document.freshness.code] = self._document.freshness.text
-        words |= {reason.code: reason.text for reason in self.reasons_without_features()}
-        return words.get(code, code)
-
-    def reasons_without_features(self) -> tuple[Reason, ...]:
-        """Say why an application without any features was not approved."""
-        text = "No information about the applicant is available."
-        return (Reason("N01", "", 0.0, text),)
+        return self._texts.get(code, code)
 
 
 def _check_numbers(document: _Document) -> None:

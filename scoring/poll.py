@@ -1,11 +1,66 @@
 """What one poll brought of one partition, as the core takes it."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoring.byte_strings import ByteStrings
 
 # Kafka lets a header be null.
 Headers = Sequence[tuple[str, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeaderColumns(Sequence[Headers]):
+    r"""
+    The headers of n records: those of record i are the rows `firsts[i]` to `firsts[i + 1]`.
+
+    `firsts` is int64[n + 1]; what in a name is no UTF-8 becomes `\xff` where it is read as text.
+    """
+
+    firsts: NDArray[np.int64]
+    names: ByteStrings
+    values: ByteStrings
+
+    @classmethod
+    def of(cls, records: Iterable[Headers]) -> "HeaderColumns":
+        """Lay the headers of records one after the other; columns stay as they are."""
+        if isinstance(records, HeaderColumns):
+            return records
+        found = list(records)
+        firsts = np.zeros(len(found) + 1, np.int64)
+        np.cumsum([len(headers) for headers in found], out=firsts[1:])
+        each = [header for headers in found for header in headers]
+        # What was no UTF-8 is none of the names that anybody looks for.
+        names = ByteStrings.of(name.encode(errors="replace") for name, _ in each)
+        return cls(firsts, names, ByteStrings.of(value for _, value in each))
+
+    def __len__(self) -> int:
+        return len(self.firsts) - 1
+
+    @overload
+    def __getitem__(self, at: int) -> Headers: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Headers]: ...
+
+    def __getitem__(self, at: int | slice) -> Headers | Sequence[Headers]:
+        if isinstance(at, slice):
+            return [self[row] for row in range(*at.indices(len(self)))]
+        if not -len(self) <= at < len(self):
+            raise IndexError(at)
+        at %= len(self)
+        rows = slice(int(self.firsts[at]), int(self.firsts[at + 1]))
+        names = ((name or b"").decode(errors="backslashreplace") for name in self.names[rows])
+        return list(zip(names, self.values[rows], strict=True))
+
+    def size(self) -> int:
+        """Give the bytes of all names and values together."""
+        return self.names.size() + self.values.size()
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +69,8 @@ class Poll:
 
     topic: str
     partition: int
-    offsets: Sequence[int]
-    produced_at_ms: Sequence[int]
+    offsets: Sequence[int] | NDArray[np.int64]
+    produced_at_ms: Sequence[int] | NDArray[np.int64]
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
     headers: Sequence[Headers]
@@ -25,9 +80,8 @@ class Poll:
 
     def size(self) -> int:
         """Give the bytes of keys, values and headers."""
-        records = sum(len(one) for column in (self.keys, self.values) for one in column if one)
-        headers = (header for of_record in self.headers for header in of_record)
-        return records + sum(len(name) + len(text or b"") for name, text in headers)
+        columns = ByteStrings.of(self.keys), ByteStrings.of(self.values)
+        return sum(map(ByteStrings.size, columns)) + HeaderColumns.of(self.headers).size()
 
     def since(self, offset: int) -> "Poll":
         """Give the records from an offset on."""
@@ -39,8 +93,8 @@ class Poll:
         return Poll(
             self.topic,
             self.partition,
-            [self.offsets[at] for at in positions],
-            [self.produced_at_ms[at] for at in positions],
+            [int(self.offsets[at]) for at in positions],
+            [int(self.produced_at_ms[at]) for at in positions],
             [self.keys[at] for at in positions],
             [self.values[at] for at in positions],
             [self.headers[at] for at in positions],

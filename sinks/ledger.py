@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from scoring.byte_strings import ByteStrings
+from scoring.bytewise.strings import packed
 from scoring.decision import (
     BANDS,
     FEATURE_SOURCES,
@@ -21,8 +23,8 @@ from scoring.decision import (
     Decision,
     DecisionBatch,
     Origin,
-    Reason,
 )
+from scoring.reasons import NO_FEATURE, Reason
 
 MAX_MESSAGE_BYTES = 700_000
 
@@ -211,13 +213,11 @@ def _record_batch(batch: DecisionBatch) -> pa.RecordBatch:
     rows = len(batch)
     missing = batch.feature_sources == MISSING_SOURCE
     columns = [
-        pa.Array.from_buffers(
-            pa.binary(16), rows, [None, pa.py_buffer(b"".join(batch.decision_ids))]
-        ),
-        pa.array(batch.event_ids, pa.string()),
-        pa.array(batch.sources, pa.string()),
+        pa.Array.from_buffers(pa.binary(16), rows, [None, pa.py_buffer(batch.decision_ids.data)]),
+        _texts(batch.event_ids),
+        _texts(batch.sources),
         pa.array(batch.application_ids, pa.int64()),
-        pa.array(batch.applicant_ids, pa.string()),
+        _texts(batch.applicant_ids),
         pa.array(batch.submitted_at_us, pa.int64()).view(_INSTANT),
         pa.array(batch.produced_at_ms, pa.int64()).view(pa.timestamp("ms", "UTC")),
         pa.array(np.full(rows, batch.decided_at_us), pa.int64()).view(_INSTANT),
@@ -254,16 +254,29 @@ def _words(
 
 
 def _reasons(batch: DecisionBatch) -> Any:
-    reasons = [reason for row in batch.reasons for reason in row]
+    reasons = batch.reasons
+    words, features = reasons.vocabulary
+    codes = pa.array([word.code for word in words], pa.string())
+    names = pa.array(["", *features], pa.string())
     values = pa.StructArray.from_arrays(
         [
-            pa.array([reason.code for reason in reasons], pa.string()),
-            pa.array([reason.feature for reason in reasons], pa.string()),
-            pa.array([reason.contribution for reason in reasons], pa.float64()),
+            codes.take(pa.array(reasons.words)),
+            names.take(pa.array(reasons.features - NO_FEATURE)),
+            pa.array(reasons.contributions),
         ],
         fields=list(_REASON),
     )
-    return pa.ListArray.from_arrays(_offsets([len(row) for row in batch.reasons]), values, _REASONS)
+    return pa.ListArray.from_arrays(_offsets(reasons.counts), values, _REASONS)
+
+
+def _texts(strings: ByteStrings) -> Any:
+    """Take strings of UTF-8 for Arrow's."""
+    side_by_side = packed(strings)
+    there = strings.lengths >= 0
+    offsets = _offsets(np.maximum(strings.lengths, 0))
+    nulls = None if there.all() else pa.array(there).buffers()[1]
+    buffers = [nulls, offsets.buffers()[1], pa.py_buffer(side_by_side.data)]
+    return pa.Array.from_buffers(pa.string(), len(strings), buffers)
 
 
 def _features(features: NDArray[np.float32], missing: NDArray[np.bool_]) -> Any:

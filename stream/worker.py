@@ -15,6 +15,7 @@ from faust.exceptions import ConsumerNotStarted
 
 from monitoring.metrics import Metrics
 from monitoring.status import SqlFailed, check_address
+from scoring.compiled import make_ready
 from sinks.store import ClickHouse, StoreRefused, StoreUnavailable
 from stream.app import consumer_of, new_app, register, transport_of
 from stream.kafka.connection import Connection, KafkaRefused, KafkaUnavailable, connection_of
@@ -88,6 +89,8 @@ def run_worker(settings: Settings, role: Role, parts: "Parts | None" = None) -> 
         run_sql = _add_sink(app, settings, metrics, facts, parts)
     else:
         _add_monitor(app, settings, metrics)
+    # Before it is one of a group: the first time it takes longer than a session.
+    make_ready()
     watchdog = Watchdog(
         lambda: waiting_of(app), lambda: last_progress_of(app), settings.stall_seconds
     )

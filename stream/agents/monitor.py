@@ -16,7 +16,8 @@ from monitoring.metrics import Metrics
 from scoring.poll import Poll
 from sinks.ledger import LedgerBatch, LedgerDamaged, decode
 from stream.kafka.connection import connection_of
-from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Publisher
 from stream.settings import KafkaSettings
 from stream.transport.in_flight import Agent, PollInFlight, Polls
 

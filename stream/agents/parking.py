@@ -9,7 +9,8 @@ from scoring.decision import instant
 from sinks.blocks import Unfit
 from sinks.parked import ParkedEvent
 from stream.kafka.connection import Connection, connection_of
-from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Publisher
 from stream.kafka.topics import parked_record_bytes
 from stream.settings import KafkaSettings
 

@@ -13,12 +13,14 @@ from scoring.decision import FEATURE_SOURCES, OUTCOMES, instant
 from scoring.parking import ParkingHistory, ParkingLimit, ParkingLimitCrossed
 from scoring.pipeline import Decided, Pipeline, source_share
 from scoring.poll import Poll
+from scoring.recent import RecentEvents
 from sinks.ledger import encode as encode_ledger
 from sinks.parked import ParkedEvent
 from stream.agents.lanes import in_lanes
 from stream.contracts.codec import decision_records
 from stream.delivery.protocols import Delivery, Lease
-from stream.kafka.publisher import Output, OutRecord
+from stream.kafka.packing import OutRecord, pack, pack_one
+from stream.kafka.publisher import Output
 from stream.kafka.topics import parked_record_bytes
 from stream.settings import KafkaSettings
 from stream.transport.in_flight import Agent, PollInFlight, Polls
@@ -91,16 +93,22 @@ def scoring_agent(
             async with delivery:
                 await in_lanes(polls, lambda poll: poll.poll.partition, decide, waiting=2)
 
+    def decide_and_encode(
+        pipeline: Pipeline, poll: Poll, now_us: int, recent: RecentEvents
+    ) -> tuple[Decided, list[Output]]:
+        decided = pipeline.decide(poll, now_us, recent)
+        return decided, _outputs(kafka, poll, decided, now_us)
+
     async def _decide(poll: Poll, lease: Lease, decider: Executor) -> None:
         now_us = clock() // 1000
         loop = asyncio.get_running_loop()
         with metrics.stage("decide"):
-            decided = await loop.run_in_executor(
-                decider, pipeline().decide, poll, now_us, lease.recent
+            decided, outputs = await loop.run_in_executor(
+                decider, decide_and_encode, pipeline(), poll, now_us, lease.recent
             )
         parking = _within(limit, lease.parking, poll, decided)
         with metrics.stage("publish"):
-            await lease.deliver(poll, _outputs(kafka, poll, decided, now_us), parking)
+            await lease.deliver(poll, outputs, parking)
         lease.recent.remember(decided.batch.decision_ids, decided.batch.event_digests)
         _count(metrics, poll, decided, clock())
 
@@ -124,9 +132,10 @@ def _outputs(kafka: KafkaSettings, poll: Poll, decided: Decided, now_us: int) ->
     now_ms = now_us // 1000
     outputs = []
     if len(batch):
-        ledger = (OutRecord(None, message, [], now_ms) for message in encode_ledger(batch))
-        outputs.append(Output(kafka.decisions, decision_records(batch)))
-        outputs.append(Output(kafka.ledger, ledger))
+        ledger = [pack_one(kafka.ledger, message, now_ms) for message in encode_ledger(batch)]
+        decisions = pack(kafka.decisions, decision_records(batch))
+        outputs.append(Output(kafka.decisions, decisions))
+        outputs.append(Output(kafka.ledger, [one for packed in ledger for one in packed]))
     if decided.rejections:
         parked = (
             ParkedEvent.of(

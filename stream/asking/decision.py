@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from models.release import Release, load_release
-from scoring.decision import BANDS, FEATURE_SOURCES, NO_TIME, OUTCOMES, Reason
+from scoring.decision import BANDS, FEATURE_SOURCES, NO_TIME, OUTCOMES
 from scoring.freshness import Freshness
 from scoring.judge import judge
+from scoring.reasons import Reason
 from stream.asking.questions import ask
 from stream.asking.shown import new_console, visible
 from stream.composition import release_folder

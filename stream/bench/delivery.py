@@ -21,7 +21,8 @@ from stream.brokers import ApacheKafka
 from stream.demo.examples import Example
 from stream.demo.installation import Installation, await_ready, installed
 from stream.kafka.connection import connection_of
-from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Publisher
 from stream.kafka.topics import create_topics
 from stream.process.supervisor import RoleProcess
 from stream.sending.files import applicants_of

@@ -10,7 +10,6 @@ from typing import Self
 
 import httpx
 import msgspec
-import numpy as np
 from aiokafka import TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
@@ -31,7 +30,8 @@ from stream.contracts.codec import decision_records
 from stream.demo.examples import Example
 from stream.demo.installation import Installation, installed
 from stream.kafka.connection import connection_of
-from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.packing import OutRecord, pack
+from stream.kafka.publisher import Publisher
 from stream.sending.files import applicants_of
 from stream.sending.simulator import Simulator, send_all
 from stream.settings import KafkaSettings
@@ -197,12 +197,11 @@ def _stages(running: Installation, release: Release) -> tuple[dict[str, float], 
     poll = _poll(running)
     decoder = ApplicationDecoder(release.definition, EventLimits())
     decoded = decoder.decode(poll)
-    submitted = np.array(decoded.submitted_at_us, dtype=np.int64)
-    enriched = enrich(decoded.applications, submitted, table, release.definition)
+    enriched = enrich(decoded, table, release.definition)
     missing = enriched.sources == MISSING_SOURCE
     features, scorer, policy = enriched.features, release.scorer, release.policy
     verdicts = judge(scorer, policy, features, missing)
-    adverse = features[[bool(reasons) for reasons in verdicts.reasons]]
+    adverse = features[verdicts.reasons.counts > 0]
     contributions = scorer.contributions(adverse)
     pipeline = Pipeline(
         release=release.id,
@@ -213,15 +212,17 @@ def _stages(running: Installation, release: Release) -> tuple[dict[str, float], 
         explain=settings.reasons == "stream",
     )
     batch = pipeline.decide(poll, 0).batch
+    records = decision_records(batch)
     stages: dict[str, Callable[[], object]] = {
         "decode": lambda: decoder.decode(poll),
-        "enrich": lambda: enrich(decoded.applications, submitted, table, release.definition),
+        "enrich": lambda: enrich(decoded, table, release.definition),
         "score": lambda: scorer.default_probability(features),
         "explain": lambda: scorer.contributions(adverse),
         "explain (LightGBM's own)": lambda: scorer.contributions_of_lightgbm(adverse),
         "reasons": lambda: policy.reasons(adverse, contributions),
         "all of deciding": lambda: pipeline.decide(poll, 0),
-        "decisions to JSON": lambda: list(decision_records(batch)),
+        "decisions to JSON": lambda: decision_records(batch),
+        "decisions to a batch": lambda: pack("decisions", records),
         "ledger to Arrow": lambda: encode_ledger(batch),
     }
     found = {name: round(_least(stage) / len(poll) * 1e6, 3) for name, stage in stages.items()}

@@ -31,7 +31,8 @@ from stream.composition import build_pipeline
 from stream.contracts.codec import decision_records
 from stream.demo.examples import Example
 from stream.kafka.connection import connection_of
-from stream.kafka.publisher import Output, OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Output, Publisher
 from stream.kafka.topics import create_topics
 from stream.process.supervisor import console_script
 from stream.sending.files import applicants_of

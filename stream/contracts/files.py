@@ -13,8 +13,9 @@ import msgspec
 from features.taiwan_default import BILL, DEFINITION, PAID, STATUS
 from monitoring.alarm import Alarm, alarm_id, unlike_text
 from scoring.application import application_type
-from scoring.decision import Decision, Origin, Reason, decision_id
+from scoring.decision import Decision, Origin, decision_id
 from scoring.envelope import LONGEST_SOURCE
+from scoring.reasons import Reason
 from sinks.ledger import LEDGER_SCHEMA
 from sinks.parked import ParkedEvent
 from stream.contracts.asyncapi import asyncapi

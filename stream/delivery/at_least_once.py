@@ -16,7 +16,8 @@ from stream.contracts.codec import decision_record
 from stream.delivery.read_back import Begun, parked_before, read_back, read_begun
 from stream.kafka.connection import Connection, connection_of
 from stream.kafka.groups import committed_offsets
-from stream.kafka.publisher import Output, OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Output, Publisher
 from stream.kafka.topics import parked_record_bytes
 from stream.settings import KafkaSettings
 

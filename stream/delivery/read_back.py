@@ -12,7 +12,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from scoring.decision import Origin
 from scoring.parking import ParkingHistory, ParkingLimit
-from scoring.recent import RecentEvents
+from scoring.recent import DIGEST_BYTES, RecentEvents
 from sinks.ledger import LedgerBatch, LedgerDamaged, decode
 from sinks.parked import ParkedDamaged, ParkedEvent, parse
 from stream.contracts.codec import EVENT_DIGEST
@@ -211,7 +211,7 @@ def _take_in(recent: RecentEvents, records: Iterable[ConsumerRecord]) -> None:
         except ValueError:
             digest = b""
         # A version before this header wrote it, or somebody else: of its event nothing is known.
-        if digest:
+        if len(digest) == DIGEST_BYTES:
             ids.append(identity)
             digests.append(digest)
     recent.remember(ids, digests)

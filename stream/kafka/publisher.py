@@ -10,12 +10,15 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import OffsetAndMetadata
 
-from scoring.poll import Headers
 from stream.kafka.connection import Connection
+from stream.kafka.packing import (
+    MAX_BATCH_BYTES,
+    OutRecord,
+    PackedBatch,
+    PackedRecords,
+    RecordTooLarge,
+)
 from stream.kafka.pinned import replace
-
-MAX_BATCH_BYTES = 900_000
-"""Of what a broker takes by default: 1,048,588 bytes."""
 
 TRANSACTION_SECONDS = 15.0
 """After so long the broker aborts a transaction whose producer is gone, and readers go on."""
@@ -26,31 +29,16 @@ _REQUEST_OVERHEAD = 100_000
 _MARKERS_SECONDS = 0.002
 
 
-class OutRecord(NamedTuple):
-    """One record to publish; `timestamp_ms` is in milliseconds since 1970."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    timestamp_ms: int
+Records = Iterable[OutRecord] | Sequence[PackedRecords]
+"""Records one by one, or those that are packed into batches already."""
 
 
 class Output(NamedTuple):
     """Records for one topic, in batches of at most `largest` bytes before compression."""
 
     topic: str
-    records: Iterable[OutRecord]
+    records: Records
     largest: int = MAX_BATCH_BYTES
-
-
-class RecordTooLarge(Exception):
-    """A record does not fit into a request that the broker takes."""
-
-    def __init__(self, topic: str, size: int, largest: int) -> None:
-        msg = f"a record of {size} bytes for {topic} exceeds {largest}"
-        super().__init__(msg)
-        self.topic = topic
-        self.size = size
 
 
 class PublisherClosed(Exception):
@@ -108,7 +96,7 @@ class Publisher:
         self,
         topic: str,
         partition: int,
-        records: Iterable[OutRecord],
+        records: Records,
         largest: int = MAX_BATCH_BYTES,
     ) -> None:
         """
@@ -136,11 +124,15 @@ class Publisher:
         return self._producer
 
     def _batches(
-        self, topic: str, records: Iterable[OutRecord], largest: int
-    ) -> list[BatchBuilder]:
-        batches = []
+        self, topic: str, records: Records, largest: int
+    ) -> list[BatchBuilder | PackedBatch]:
+        batches: list[BatchBuilder | PackedBatch] = []
         batch = self._new_batch(largest)
-        for key, value, headers, timestamp_ms in records:
+        for record in records:
+            if isinstance(record, PackedRecords):
+                batches.append(PackedBatch(record, transactional=self._transactional))
+                continue
+            key, value, headers, timestamp_ms = record
             fields = {"key": key, "value": value, "timestamp": timestamp_ms, "headers": headers}
             if batch.append(**fields) is None:
                 batches.append(batch)

@@ -9,7 +9,8 @@ from aiokafka.errors import MessageSizeTooLargeError
 
 from scoring.envelope import REDRIVEN, REDRIVEN_OF
 from stream.kafka.connection import connection_of
-from stream.kafka.publisher import MAX_BATCH_BYTES, OutRecord, Publisher, RecordTooLarge
+from stream.kafka.packing import MAX_BATCH_BYTES, OutRecord, RecordTooLarge
+from stream.kafka.publisher import Publisher
 from stream.kafka.topics import describe_topics, parked_record_bytes
 from stream.parked.events import Parked, ParkedTopic, Tally
 from stream.settings import KafkaSettings

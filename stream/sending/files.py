@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from models.prepared import KEY, ExampleMissing, Prepared
 from models.rows import RowsRefused, read_rows
 from stream.kafka.connection import connection_of
-from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Publisher
 from stream.kafka.rights import Right, check_rights
 from stream.sending.simulator import Applicant, Sent, Simulator, cloud_event, send_all, send_at_rate
 from stream.settings import KafkaSettings

@@ -13,7 +13,8 @@ import msgspec
 from aiokafka.partitioner import murmur2
 
 from stream.contracts.codec import APPLICATION_TYPE
-from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Publisher
 
 _CHUNK_SECONDS = 0.05
 _SOURCE = "creditstream-simulator"

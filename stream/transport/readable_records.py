@@ -24,6 +24,11 @@ class ReadableRecords:
         self._content = memoryview(content)
         self._at = 0
 
+    @property
+    def content(self) -> memoryview:
+        """All bytes of the fetch."""
+        return self._content
+
     def size_in_bytes(self) -> int:
         """Give the size of all batches."""
         return int(self._records.size_in_bytes())

@@ -18,7 +18,8 @@ from models.prepared import Prepared
 from sinks.door import SqlDoor
 from sinks.store import StoreRefused, StoreUnavailable
 from stream.kafka.connection import connection_of
-from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Publisher
 from stream.kafka.roles import Role
 from stream.process.supervisor import RoleProcess, console_script, stop_all
 from stream.sending.simulator import Applicant, Simulator, send_all

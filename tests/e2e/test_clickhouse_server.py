@@ -17,7 +17,8 @@ from models.prepared import Prepared
 from sinks.ledger import encode
 from sinks.store import ClickHouse
 from stream.kafka.connection import connection_of
-from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Publisher
 from stream.settings import Settings
 from tests.clickhouse import ChdbServer
 from tests.e2e.installation import (

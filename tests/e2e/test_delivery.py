@@ -21,7 +21,8 @@ from scoring.poll import Headers
 from sinks.door import SqlDoor
 from stream.asking.questions import status_of
 from stream.kafka.connection import connection_of
-from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Publisher
 from stream.reconcile.run import reconcile
 from stream.reconcile.snapshot import Period
 from stream.sending.files import send_file

@@ -17,7 +17,7 @@ from features.home_credit.sample_files import write_sample
 from features.snapshot import write_snapshot
 from models.policies import policy_text
 from models.release import FORMAT, Manifest, open_release, write_release
-from stream.kafka.publisher import OutRecord
+from stream.kafka.packing import OutRecord
 from stream.settings import Settings
 from tests.e2e.installation import DISTINCT, count, running, send, wait_for
 

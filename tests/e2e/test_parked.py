@@ -8,7 +8,8 @@ import pytest
 
 from models.prepared import Prepared
 from stream.kafka.connection import connection_of
-from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Publisher
 from stream.kafka.records import records_of
 from stream.settings import KafkaSettings, ParkingSettings, Settings
 from tests.committed import committed

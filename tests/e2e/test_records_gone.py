@@ -12,7 +12,8 @@ from aiokafka.admin import NewTopic, RecordsToDelete
 
 from models.prepared import Prepared
 from stream.kafka.connection import connection_of
-from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Publisher
 from stream.kafka.records import records_of
 from stream.process.supervisor import RoleProcess
 from stream.settings import Settings

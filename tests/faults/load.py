@@ -11,7 +11,8 @@ from typing import Self
 from aiokafka.errors import KafkaError
 
 from stream.kafka.connection import connection_of
-from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Publisher
 from stream.sending.simulator import Applicant, Simulator, send_all
 from stream.settings import KafkaSettings
 from tests.faults.checker import EventKey, event_key

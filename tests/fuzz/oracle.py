@@ -16,7 +16,7 @@ from scoring.poll import Headers, Poll
 from sinks import ledger
 from sinks.parked import PREFIX, ParkedEvent, parked_table, parse
 from stream.contracts.codec import decision_records
-from stream.kafka.publisher import OutRecord
+from stream.kafka.packing import OutRecord
 from tests.builders import NOW_MS
 
 LARGEST = 2_000_000
@@ -118,7 +118,7 @@ def _check_ledger(decided: Decided) -> None:
     missing = batch.feature_sources == MISSING_SOURCE
     assert features[~missing].tobytes() == batch.features[~missing].tobytes()
     ids = [identity for one in found for identity in one.rows.column("decision_id").to_pylist()]
-    assert ids == batch.decision_ids
+    assert ids == list(batch.decision_ids)
     stands = [place for one in found for place in one.rows.column("origin_offset").to_pylist()]
     assert stands == batch.offsets.tolist()
     probability = np.concatenate([one.default_probability() for one in found])

@@ -116,8 +116,8 @@ def _expected(decided: Decided, poll: Poll, installation: Installation) -> dict[
         if offset in codes:
             found[offset] = Expected("parked", codes[offset])
             continue
-        identity = decided.batch.decision_ids[rows[offset]]
-        digest = decided.batch.event_digests[rows[offset]]
+        identity = decided.batch.decision_ids[rows[offset]] or b""
+        digest = decided.batch.event_digests[rows[offset]] or b""
         if identity in recent:
             same = recent[identity] == digest
             found[offset] = (

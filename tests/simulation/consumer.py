@@ -23,6 +23,7 @@ from mode.utils.queues import FlowControlEvent, FlowControlQueue
 from mode.utils.trees import Node
 
 from stream.app import POLLS_IN_QUEUE
+from stream.kafka.record_batches import RecordColumns, columns_of_records
 from stream.transport.consumer import PartitionOwner, PollConsumer, PollConsumerThread, Transport
 from stream.transport.in_flight import PollInFlight
 from tests.simulation.broker import Broker, Place, Stored
@@ -127,7 +128,7 @@ class SimulatedThread(PollConsumerThread):
         self,
         active_partitions: set[TP] | None,
         timeout: float,  # noqa: ASYNC109 - as the base has it
-    ) -> Mapping[TP, list[Stored]]:
+    ) -> Mapping[TP, list[RecordColumns]]:
         if not self.consumer.flow_active:
             return {}
         until = self._world.loop.now + timeout
@@ -161,7 +162,7 @@ class SimulatedThread(PollConsumerThread):
                 positions[tp] = committed or 0
         return {tp: positions[tp] or 0 for tp in sorted(active & positions.keys())}
 
-    async def _fetch(self, active: set[TP]) -> dict[TP, list[Stored]]:
+    async def _fetch(self, active: set[TP]) -> dict[TP, list[RecordColumns]]:
         try:
             asked = await self._positions(active)
         except KafkaError:
@@ -191,7 +192,7 @@ class SimulatedThread(PollConsumerThread):
                 assigned.positions[tp] = position
                 self._ends[tp] = highwater
                 if records:
-                    found[tp] = records
+                    found[tp] = [columns_of_records(records)]
         return found
 
     async def seek_to_committed(self) -> Mapping[TP, int]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from scoring.decision import Reason
+from scoring.reasons import Reason
 from sinks.checksum import DECISION_HASH_SQL, PARKED_HASH_SQL, LedgerHashes, checksum, parked_hash
 from sinks.ledger import decode
 from sinks.migrations import migrate

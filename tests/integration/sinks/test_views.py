@@ -5,7 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
-from scoring.decision import FEATURE_SOURCES, NO_TIME, Reason
+from scoring.decision import FEATURE_SOURCES, NO_TIME
+from scoring.reasons import Reason
 from sinks.migrations import migrate
 from sinks.store import Store
 from tests.integration.sinks.stored import VIEWS, Inserts, an_alarm, ledger, parked, rows

@@ -23,7 +23,8 @@ from stream.cli import app
 from stream.delivery.at_least_once import AtLeastOnce
 from stream.delivery.exactly_once import ExactlyOnce
 from stream.kafka.connection import connection_of
-from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Publisher
 from stream.kafka.records import each_record, offsets_of, records_of
 from stream.settings import KafkaSettings, Settings, environment_of
 from stream.transport.in_flight import PollInFlight

@@ -15,7 +15,8 @@ from sinks.store import ClickHouse
 from stream.agents.scoring import _outputs
 from stream.delivery.exactly_once import ExactlyOnce
 from stream.kafka.connection import connection_of
-from stream.kafka.publisher import Output, OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Output, Publisher
 from stream.kafka.records import records_of
 from stream.reconcile.report import Report
 from stream.reconcile.run import reconcile

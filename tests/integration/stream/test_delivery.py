@@ -15,12 +15,14 @@ from stream.contracts.codec import decision_records
 from stream.delivery.at_least_once import AtLeastOnce, SharedPartition
 from stream.delivery.choice import DeliveryImpossible, delivery_of
 from stream.delivery.exactly_once import ExactlyOnce, LogTruncated, OwnedPartition
-from stream.kafka.publisher import Output, OutRecord, PublisherClosed
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Output, PublisherClosed
 from stream.kafka.topics import check_topics, create_topics
 from stream.settings import KafkaSettings, read_settings
 from tests.builders import NOW_MS, a_pipeline, an_event
 from tests.committed import committed
 from tests.integration.stream.topics import kafka_at
+from tests.packed import records_in
 from tests.unit.sinks.decisions import a_batch
 
 
@@ -103,7 +105,7 @@ async def test_at_least_once_what_an_owner_began_is_finished_as_it_was_decided_t
     poll = applications(kafka, 6, bad=(1,))
     decided = pipeline.decide(poll, 1_790_000_000_000_000)
     decisions, ledger, parked = _outputs(kafka, poll, decided, 1_790_000_000_000_000)
-    records = list(decisions.records)
+    records = records_in(decisions)
     async with AtLeastOnce(kafka, group) as killed:
         await killed.take_over([0])
         publisher = shared(killed).publisher
@@ -120,7 +122,7 @@ async def test_at_least_once_what_an_owner_began_is_finished_as_it_was_decided_t
         found = await committed(kafka, kafka.decisions, 5)
         assert found == [record.value for record in records]
         ids, digests = decided.batch.decision_ids, decided.batch.event_digests
-        assert lease.recent.sort_out(ids, digests).repeated == set(range(5))
+        assert lease.recent.sort_out(ids, digests).repeated.tolist() == [*range(5)]
 
         # Once it is all there, it is left out in silence.
         await new.take_over([0])
@@ -265,5 +267,5 @@ async def test_a_new_owner_knows_what_was_decided_last_whatever_else_stands_ther
     assert (len(recent), len(of_other)) == (6, 0)
     ids = [one for batch in batches for one in batch.decision_ids]
     digests = [one for batch in batches for one in batch.event_digests]
-    assert recent.sort_out(ids, digests).repeated == set(range(6))
-    assert recent.sort_out(ids, digests[::-1]).conflicting == set(range(6))
+    assert recent.sort_out(ids, digests).repeated.tolist() == [*range(6)]
+    assert recent.sort_out(ids, digests[::-1]).conflicting.tolist() == [*range(6)]

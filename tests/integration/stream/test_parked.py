@@ -9,7 +9,8 @@ import pytest
 from scoring.decode import EventLimits
 from scoring.parking import ParkingLimit
 from stream.kafka.connection import connection_of
-from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Publisher
 from stream.kafka.topics import create_topics
 from tests.builders import ATTRIBUTES
 from tests.integration.stream.parked import (

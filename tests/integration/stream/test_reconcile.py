@@ -16,13 +16,15 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from monitoring.difference import Kind
 from sinks.migrations import migrate
 from sinks.store import ClickHouse, open_store
-from stream.kafka.publisher import Output, OutRecord
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Output
 from stream.kafka.topics import create_topics
 from stream.reconcile.report import Report
 from stream.reconcile.snapshot import Period
 from stream.settings import read_settings
 from tests.integration.stream.reconciled import Installed, bad, event
 from tests.integration.stream.topics import kafka_at
+from tests.packed import records_in
 
 pytestmark = pytest.mark.real_broker
 
@@ -129,7 +131,7 @@ async def test_a_decision_written_again_stands_twice(installed: Installed) -> No
 
     def keep(outputs: list[Output]) -> list[Output]:
         (decisions,) = (one for one in outputs if one.topic == installed.settings.kafka.decisions)
-        kept.extend(decisions.records)
+        kept.extend(records_in(decisions))
         return [
             one if one is not decisions else decisions._replace(records=kept) for one in outputs
         ]
@@ -169,7 +171,7 @@ async def test_a_decision_that_says_other_things_than_the_ledger_is_named(
 
     def falsify(outputs: list[Output]) -> list[Output]:
         first, *rest = outputs
-        one, *records = first.records
+        one, *records = records_in(first)
         said = msgspec.json.decode(one.value or b"") | {field: others[field]}
         forged = one._replace(value=msgspec.json.encode(said))
         return [first._replace(records=[forged, *records]), *rest]
@@ -205,7 +207,7 @@ async def test_what_answers_no_application_is_unknown(installed: Installed) -> N
     kept: list[OutRecord] = []
 
     def keep(outputs: list[Output]) -> list[Output]:
-        kept.extend(outputs[0].records)
+        kept.extend(records_in(outputs[0]))
         return [outputs[0]._replace(records=kept), *outputs[1:]]
 
     def moved(**origin: Any) -> OutRecord:
@@ -242,7 +244,7 @@ async def test_a_decision_on_another_events_bytes_is_unknown(installed: Installe
     await installed.send(*map(event, range(2, 4)))
 
     def other_digest(outputs: list[Output]) -> list[Output]:
-        one, *records = outputs[0].records
+        one, *records = records_in(outputs[0])
         headers = [
             (name, b"0123456789abcdef" if name == "creditstream-event" else value)
             for name, value in one.headers

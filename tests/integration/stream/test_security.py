@@ -10,7 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from stream.kafka.connection import KafkaRefused, KafkaUnavailable, connection_of
-from stream.kafka.publisher import OutRecord, Publisher
+from stream.kafka.packing import OutRecord
+from stream.kafka.publisher import Publisher
 from stream.kafka.records import records_of
 from stream.kafka.rights import Right, RightsMissing, check_rights
 from stream.kafka.roles import ROLES, Role, rights_of

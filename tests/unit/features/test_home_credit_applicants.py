@@ -15,7 +15,6 @@ from features.home_credit.build import Raw, computed, opened
 from features.home_credit.definition import DEFINITION, KEY
 from features.home_credit.sample_files import write_sample
 from features.home_credit.tables import TABLES
-from scoring.columns import columns_of
 from scoring.decode import ApplicationDecoder, EventLimits
 from tests.builders import a_poll
 
@@ -76,10 +75,10 @@ def test_attributes_make_an_event_whose_features_have_the_tables_bits(raw: Raw) 
     ]
 
     decoder = ApplicationDecoder(DEFINITION, EventLimits(bytes=10_000_000))
-    decoded = decoder.decode(a_poll(*events)).applications
-    features = DEFINITION.compute(columns_of([one.attributes for one in decoded], DEFINITION))
+    decoded = decoder.decode(a_poll(*events))
+    features = DEFINITION.compute(decoded.attributes.columns(np.arange(len(decoded.positions))))
 
-    assert [one.application_id for one in decoded] == keys.tolist()
+    assert decoded.application_ids.tolist() == keys.tolist()
     assert np.array_equal(features.view(np.uint32), expected.view(np.uint32))
 
 

@@ -21,7 +21,6 @@ from models.release import load_release
 from models.rows import RowsRefused
 from models.score_file import score_file
 from models.train import read_labelled, train, train_prepared
-from scoring.columns import columns_of
 from scoring.decode import ApplicationDecoder, EventLimits
 from scoring.policy import Policy
 from tests.builders import a_poll
@@ -81,11 +80,11 @@ def test_some_who_stream_are_not_in_the_table_and_their_events_give_its_bits(
     ]
 
     decoder = ApplicationDecoder(DEFINITION, EventLimits(bytes=1_000_000))
-    decoded = decoder.decode(a_poll(*events)).applications
-    computed = DEFINITION.compute(columns_of([one.attributes for one in decoded], DEFINITION))
+    decoded = decoder.decode(a_poll(*events))
+    computed = DEFINITION.compute(decoded.attributes.columns(np.arange(len(decoded.positions))))
 
-    assert len(decoded) == len(applications)
-    rows = table.rows(np.array([one.application_id for one in decoded]))
+    assert len(decoded.positions) == len(applications)
+    rows = table.rows(decoded.application_ids)
     held = table.matrix[rows[known]]
     assert np.array_equal(computed[known].view(np.uint32), held.view(np.uint32))
 

@@ -109,10 +109,12 @@ def test_a_probability_that_differs_in_a_bit_is_seen_too(monkeypatch: pytest.Mon
 
 
 def test_without_a_compiler_lightgbm_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scoring.kernel.config.DISABLE_JIT", True)
+    monkeypatch.setattr("scoring.compiled.config.DISABLE_JIT", True)
     _compiled_walk.cache_clear()
 
-    assert BoosterScorer(MODEL, SCHEMA).scored_by == "LightGBM: NUMBA_DISABLE_JIT is set"
+    assert BoosterScorer(MODEL, SCHEMA).scored_by == (
+        "LightGBM: NUMBA_DISABLE_JIT is set, so Numba compiles nothing"
+    )
 
 
 def test_few_rows_of_large_trees_are_scored_by_lightgbm_to_the_same_bit() -> None:

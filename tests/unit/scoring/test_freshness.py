@@ -11,11 +11,12 @@ from features.table import FeatureTable
 from features.taiwan_default import DEFINITION
 from models.policies import policy_text
 from scoring.booster import BoosterScorer
-from scoring.decision import FEATURE_SOURCES, NO_TIME, Decision, Reason, age_s
+from scoring.decision import FEATURE_SOURCES, NO_TIME, Decision, age_s
 from scoring.errors import InvalidPolicy
 from scoring.freshness import Freshness
 from scoring.pipeline import Decided, Pipeline
-from scoring.policy import Policy
+from scoring.policy import NO_FEATURES, Policy
+from scoring.reasons import Reason
 from tests.builders import NOW_MS, SUBMITTED, a_model_text, a_poll, an_event, raw_columns
 
 DAY = timedelta(days=1)
@@ -140,7 +141,7 @@ def test_an_age_is_a_reason_also_where_no_explanation_was_asked_for() -> None:
     decided = decide("refer", 36 * DAY, explain=False)
 
     found = {decision.reasons[:1] for decision in decisions(decided).values()}
-    assert found == {(OUT_OF_DATE,), a_policy(WORD).reasons_without_features()}
+    assert found == {(OUT_OF_DATE,), (Reason(NO_FEATURES.code, "", 0.0, NO_FEATURES.text),)}
 
 
 def test_without_a_word_on_age_no_row_is_stale() -> None:

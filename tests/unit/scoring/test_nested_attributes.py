@@ -122,7 +122,7 @@ def test_the_value_within_rows_is_shown() -> None:
 def test_unknown_fields_are_counted_in_every_row(attributes: Any, unknown: int) -> None:
     found = decoded(event(attributes))
 
-    assert (len(found.applications), found.unknown_fields) == (1, unknown)
+    assert (len(found.positions), found.unknown_fields) == (1, unknown)
 
 
 @pytest.mark.parametrize("odd", [b"", b'"NOTE":"a \\"b\\"",'])

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scoring.decision import MISSING_SOURCE, NO_TIME, DecisionBatch, Reason, decision_id
+from scoring.byte_strings import ByteStrings
+from scoring.decision import MISSING_SOURCE, NO_TIME, DecisionBatch, decision_id
+from scoring.reasons import Reason, Reasons
 from scoring.recent import event_digest
 
 MINUTE_US = 60_000_000
@@ -32,6 +34,7 @@ def a_batch(
     """Build decisions of events e-{offset}; `missing` rows had no features, `stale` old ones."""
     offsets = np.arange(first_offset, first_offset + rows)
     ids = list(event_ids) if event_ids is not None else [f"e-{offset}" for offset in offsets]
+    applicants = applicant_ids if applicant_ids is not None else [None] * rows
     sources = np.zeros(rows, dtype=np.uint8)
     sources[list(missing)] = MISSING_SOURCE
     probability = np.array(probabilities if probabilities is not None else [0.25] * rows)
@@ -42,12 +45,12 @@ def a_batch(
     matrix[list(missing)] = np.nan
     delays = np.array(latency_ms if latency_ms is not None else [7] * rows, dtype=np.int64)
     return DecisionBatch(
-        decision_ids=[decision_id("shop", event_id) for event_id in ids],
-        event_digests=[event_digest(event_id.encode()) for event_id in ids],
-        event_ids=ids,
-        sources=["shop"] * rows,
+        decision_ids=ByteStrings.of(decision_id("shop", event_id) for event_id in ids),
+        event_digests=ByteStrings.of(event_digest(event_id.encode()) for event_id in ids),
+        event_ids=ByteStrings.of(event_id.encode() for event_id in ids),
+        sources=ByteStrings.of([b"shop"] * rows),
         application_ids=1000 + offsets,
-        applicant_ids=list(applicant_ids) if applicant_ids is not None else [None] * rows,
+        applicant_ids=ByteStrings.of(None if one is None else one.encode() for one in applicants),
         submitted_at_us=np.full(rows, START_US),
         produced_at_ms=decided_at_us // 1000 - delays,
         decided_at_us=decided_at_us,
@@ -55,7 +58,7 @@ def a_batch(
         default_probability=probability,
         scores=np.where(np.isnan(probability), 0, 600).astype(np.int32),
         bands=np.zeros(rows, dtype=np.uint8),
-        reasons=list(reasons) if reasons is not None else [()] * rows,
+        reasons=Reasons.of(reasons if reasons is not None else [()] * rows),
         feature_sources=sources,
         features_as_of_us=np.where(
             sources == MISSING_SOURCE, NO_TIME, START_US - np.array(ages_s) * 1_000_000
@@ -67,5 +70,5 @@ def a_batch(
         offsets=offsets,
         features=matrix,
         feature_names=tuple(f"feature_{index}" for index in range(features)),
-        traceparents=[None] * rows,
+        traceparents=ByteStrings.of([None] * rows),
     )

@@ -8,7 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from scoring.decision import Decision, Origin, Reason
+from scoring.byte_strings import ByteStrings
+from scoring.decision import Decision, Origin
+from scoring.reasons import Reason
 from sinks.checksum import LedgerHashes, answer_hash, parked_hash
 from sinks.ledger import decode, encode
 from tests.integration.sinks.stored import parked
@@ -72,7 +74,7 @@ def test_the_hash_of_a_row_has_the_time_and_the_features_in_it_too() -> None:
     others = [
         replace(batch, decided_at_us=batch.decided_at_us + 1),
         replace(batch, produced_at_ms=batch.produced_at_ms + 1),
-        replace(batch, sources=["other"]),
+        replace(batch, sources=ByteStrings.of([b"other"])),
         replace(batch, features=features),
     ]
 

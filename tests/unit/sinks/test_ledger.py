@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring.decision import BANDS, FEATURE_SOURCES, MISSING_SOURCE, OUTCOMES, Reason
+from scoring.byte_strings import ByteStrings
+from scoring.decision import BANDS, FEATURE_SOURCES, MISSING_SOURCE, OUTCOMES
+from scoring.reasons import Reason
 from sinks import ledger
 from sinks.ledger import (
     LEDGER_SCHEMA,
@@ -67,9 +69,9 @@ def test_every_column_survives_the_topic(data: st.DataObject, rows: int, feature
     assert read.release == batch.release
     assert read.feature_names == batch.feature_names
     rows_read = read.rows.to_pylist()
-    assert [row["decision_id"] for row in rows_read] == batch.decision_ids
-    assert [row["event_id"] for row in rows_read] == batch.event_ids
-    assert [row["applicant_id"] for row in rows_read] == batch.applicant_ids
+    assert [row["decision_id"] for row in rows_read] == [*batch.decision_ids]
+    assert [row["event_id"] for row in rows_read] == batch.event_ids.texts()
+    assert [row["applicant_id"] for row in rows_read] == batch.applicant_ids.texts()
     assert [row["origin_offset"] for row in rows_read] == batch.offsets.tolist()
     assert [row["outcome"] for row in rows_read] == [OUTCOMES[i] for i in batch.outcomes]
     assert [row["feature_source"] for row in rows_read] == [
@@ -103,13 +105,14 @@ def test_a_row_is_published_as_the_decision_was(data: st.DataObject, rows: int) 
         stale=[row for row, old in enumerate(a_list(st.booleans())) if old],
         reasons=a_list(st.lists(reason.map(in_other_words), max_size=4).map(tuple)),
     )
-    batch = replace(batch, traceparents=a_list(st.none() | st.just(b"00-" + b"a" * 52)))
+    traces = a_list(st.none() | st.just(b"00-" + b"a" * 52))
+    batch = replace(batch, traceparents=ByteStrings.of(traces))
 
     (message,) = encode(batch)
     read = decode(message)
 
     again = [
-        decision_record(read.decision(row, words_of), digest, traceparent)
+        decision_record(read.decision(row, words_of), digest or b"", traceparent)
         for row, (digest, traceparent) in enumerate(
             zip(batch.event_digests, batch.traceparents, strict=True)
         )

@@ -16,8 +16,10 @@ from jsonschema import Draft202012Validator, FormatChecker
 from features.definition import Attribute
 from features.taiwan_default import DEFINITION
 from monitoring.alarm import DETECTORS, Alarm, alarm_id
-from scoring.decision import OUTCOMES, Reason
+from scoring.byte_strings import ByteStrings
+from scoring.decision import OUTCOMES
 from scoring.decode import CODES, ApplicationDecoder, EventLimits
+from scoring.reasons import Reason
 from sinks.parked import PREFIX, ParkedDamaged, ParkedEvent, SinkCode, parse
 from stream.agents.monitor import _record as alarm_record
 from stream.contracts.codec import decision_records
@@ -220,7 +222,7 @@ def test_an_attribute_s_limits_are_the_same_for_schema_and_decoder(attribute: At
 
     decoded = DECODER.decode(a_poll(*events))
 
-    assert decoded.positions == [1, 2]
+    assert decoded.positions.tolist() == [1, 2]
     assert [APPLICATION.is_valid(event) for event in events] == [False, True, True, False]
 
 
@@ -324,7 +326,7 @@ def test_every_decision_that_is_encoded_validates(found: list[Any]) -> None:
         applicant_ids=applicant_ids,
     )
 
-    records = list(decision_records(replace(batch, traceparents=list(traces))))
+    records = list(decision_records(replace(batch, traceparents=ByteStrings.of(traces))))
 
     assert len(records) == len(found)
     for record, probability in zip(records, probabilities, strict=True):

@@ -3,11 +3,10 @@
 from typing import Any
 
 import pytest
-from aiokafka.consumer.fetcher import READ_COMMITTED
+from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.record.memory_records import MemoryRecords
 from faust.types import TP
 
-from stream.transport.consumer import PlainRecords
 from stream.transport.readable_records import ReadableRecords
 from tests.batches import RawBatch
 
@@ -25,7 +24,7 @@ def built(*names: bytes) -> bytes:
 
 def fetched(records: Any) -> list[Any]:
     partition = TP("t", 0)
-    return list(PlainRecords(partition, records, [], 0, None, None, True, READ_COMMITTED))
+    return list(PartitionRecords(partition, records, [], 0, None, None, True, READ_COMMITTED))
 
 
 def test_a_record_with_such_a_name_ends_a_fetch_where_nothing_is_done_about_it() -> None:
@@ -41,7 +40,7 @@ def test_all_records_are_read_and_what_is_no_text_is_shown(names: tuple[bytes, .
     assert [one.key for one in records] == [b"k%d" % number for number in range(len(names))]
     assert [one.value for one in records] == [b"v%d" % number for number in range(len(names))]
     assert [one.timestamp for one in records] == [1_000 + number for number in range(len(names))]
-    assert [one.headers for one in records] == [
+    assert [list(one.headers) for one in records] == [
         [(name.decode(errors="backslashreplace"), b"h"), ("n", None)] for name in names
     ]
 
