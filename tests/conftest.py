@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import NoReturn
 
-# Its plugin imports it at the end of a run that did not, from so deep that Python 3.11 fails on it.
-import hypothesis  # noqa: F401
+import hypothesis
 import pytest
 
 from stream.brokers import ApacheKafka, BrokerUnavailable, MockBroker
@@ -30,6 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Take our variables out of the environment, in which settings refuse names unknown to them."""
+    # Machines are noisy, and what is compiled is so at its first use.
+    hypothesis.settings.register_profile("creditstream", deadline=None)
+    hypothesis.settings.load_profile("creditstream")
     config.stash[_ADDRESS] = os.environ.pop(ADDRESS, None)
     config.stash[_CLICKHOUSE_ADDRESS] = os.environ.pop(CLICKHOUSE_ADDRESS, None)
     config.stash[_REQUIRED] = os.environ.pop(REQUIRED, "") not in {"", "0"}

@@ -47,7 +47,7 @@ _LONGEST_ID, _LONGEST_APPLICANT = 64, 64
 _SPACE, _QUOTE, _BACKSLASH, _COLON, _COMMA = 32, 34, 92, 58, 44
 _OPEN, _CLOSE = 123, 125
 _NO_DIGIT = 10
-_MOST_DIGITS = 19
+_MOST_DIGITS, _EXACT_DIGITS = 19, 15
 _LAST_TIME_MS = 1 << 53
 _FIRST_YEAR, _END_YEAR = 1970, 2200
 
@@ -279,7 +279,7 @@ def _number(data: Any, at: Any, end: Any, integer: Any) -> Any:
             return np.int64(_FAILED), 0.0
         power += -exponent if down else exponent
     if integer:
-        if count == _MOST_DIGITS:
+        if count > _EXACT_DIGITS:  # its limits are compared as float64
             return np.int64(_FAILED), 0.0
         value = np.int64(digits)
         return at, np.float64(-value if negative else value)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from scoring.byte_strings import ByteStrings
 from scoring.bytewise import words
-from scoring.bytewise.words import byte_at
-from scoring.compiled import BYTES, FLAGS_OUT, LONGS, LONGS_OUT, STRINGS, compiles, part
+from scoring.bytewise.words import byte_at, copy_bytes
+from scoring.compiled import BYTES, BYTES_OUT, FLAGS_OUT, LONGS, LONGS_OUT, STRINGS, compiles, part
 from scoring.poll import HeaderColumns
 
 _SOURCE = np.frombuffer(b"ce_source", np.uint8)
@@ -36,24 +36,26 @@ class Envelopes:
 
 def envelopes_of(headers: HeaderColumns, topic: str) -> Envelopes:
     """Read the headers of n events of a topic."""
-    count, values = len(headers), headers.values
-    data = np.concatenate((values.data, np.frombuffer(topic.encode(), np.uint8)))
-    starts = np.full((2, count), len(values.data), np.int64)
-    lengths = np.empty((2, count), np.int64)
-    lengths[0], lengths[1] = len(data) - len(values.data), -1
+    count, names, values = len(headers), headers.names, headers.values
+    topic_name = np.frombuffer(topic.encode(), np.uint8)
+    sources = np.empty(len(topic_name) * count + values.size(), np.uint8)
+    starts, lengths = np.empty((2, count), np.int64), np.empty((2, count), np.int64)
     odd = np.zeros(count, bool)
-    names = headers.names
     _read_envelopes(
         headers.firsts,
         *(names.data, names.starts, names.lengths),
         *(values.data, values.starts, values.lengths),
         _SOURCE,
         _TRACE,
+        topic_name,
+        sources,
         *(starts[0], lengths[0], starts[1], lengths[1]),
         odd,
     )
     return Envelopes(
-        ByteStrings(data, starts[0], lengths[0]), ByteStrings(data, starts[1], lengths[1]), odd
+        ByteStrings(sources, starts[0], lengths[0]),
+        ByteStrings(values.data, starts[1], lengths[1]),
+        odd,
     )
 
 
@@ -98,8 +100,8 @@ def _is_trace(data: Any, start: Any, length: Any) -> Any:
         LONGS,
         *STRINGS,
         *STRINGS,
-        BYTES,
-        BYTES,
+        *(BYTES, BYTES, BYTES),
+        BYTES_OUT,
         *(LONGS_OUT, LONGS_OUT, LONGS_OUT, LONGS_OUT),
         FLAGS_OUT,
     ),
@@ -115,21 +117,34 @@ def _read_envelopes(
     value_lengths: Any,
     source: Any,
     trace: Any,
+    topic: Any,
+    sources: Any,
     source_starts: Any,
     source_lengths: Any,
     trace_starts: Any,
     trace_lengths: Any,
     odd: Any,
 ) -> None:
+    end = np.int64(0)
     for row in range(len(firsts) - 1):
+        found = -1
+        trace_starts[row], trace_lengths[row] = 0, -1
         for at in range(firsts[row], firsts[row + 1]):
             start, length = value_starts[at], value_lengths[at]
             if length < 0:
                 continue
             if _is(names, name_starts[at], name_lengths[at], source):
                 odd[row] |= not _is_plain(values, start, length)
-                source_starts[row], source_lengths[row] = start, length
+                found = at
             elif _is(names, name_starts[at], name_lengths[at], trace) and _is_trace(
                 values, start, length
             ):
                 trace_starts[row], trace_lengths[row] = start, length
+        source_starts[row] = end
+        if found < 0:
+            copy_bytes(sources, end, topic, 0, len(topic))
+            end += len(topic)
+        else:
+            copy_bytes(sources, end, values, value_starts[found], value_lengths[found])
+            end += value_lengths[found]
+        source_lengths[row] = end - source_starts[row]

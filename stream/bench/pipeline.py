@@ -10,6 +10,7 @@ from typing import Self
 
 import httpx
 import msgspec
+import numpy as np
 from aiokafka import TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
@@ -17,12 +18,13 @@ from rich.table import Table
 
 from features.snapshot import load_snapshot
 from models.release import Release, load_release
+from scoring.byte_strings import ByteStrings
 from scoring.decision import MISSING_SOURCE
 from scoring.decode import ApplicationDecoder, EventLimits
 from scoring.enrich import enrich
 from scoring.judge import judge
 from scoring.pipeline import Pipeline
-from scoring.poll import Poll
+from scoring.poll import HeaderColumns, Poll
 from sinks.ledger import encode as encode_ledger
 from stream.bench.machine import Machine, print_json, print_machine, this_machine
 from stream.composition import release_folder, table_file
@@ -235,11 +237,11 @@ def _poll(running: Installation) -> Poll:
     return Poll(
         topic="applications",
         partition=0,
-        offsets=range(POLL),
-        produced_at_ms=[record.timestamp_ms for record in records],
-        keys=[record.key for record in records],
-        values=[record.value for record in records],
-        headers=[record.headers for record in records],
+        offsets=np.arange(POLL),
+        produced_at_ms=np.array([record.timestamp_ms for record in records], np.int64),
+        keys=ByteStrings.of(record.key for record in records),
+        values=ByteStrings.of(record.value for record in records),
+        headers=HeaderColumns.of(record.headers for record in records),
     )
 
 

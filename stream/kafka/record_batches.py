@@ -38,7 +38,11 @@ _DECOMPRESS: dict[int, Callable[[Any], bytes]] = {
 
 @dataclass(frozen=True, slots=True)
 class RecordColumns:
-    """n records of a partition, in offset order; times are in milliseconds since 1970."""
+    """
+    n records of a partition, in offset order; times are in milliseconds since 1970.
+
+    Keys, values and headers are stretches of the same buffer.
+    """
 
     offsets: NDArray[np.int64]
     timestamps_ms: NDArray[np.int64]
@@ -66,12 +70,25 @@ class RecordColumns:
 def columns_of_records(records: Iterable[Any]) -> RecordColumns:
     """Lay records that are read already side by side: objects with the fields of aiokafka's."""
     found = list(records)
+    headers = HeaderColumns.of(one.headers for one in found)
+    columns = [
+        ByteStrings.of(one.key for one in found),
+        ByteStrings.of(one.value for one in found),
+        headers.names,
+        headers.values,
+    ]
+    data = np.concatenate([one.data for one in columns])
+    before = np.cumsum([0, *(len(one.data) for one in columns)])
+    keys, values, names, texts = (
+        ByteStrings(data, one.starts + shift, one.lengths)
+        for one, shift in zip(columns, before[:-1], strict=True)
+    )
     return RecordColumns(
         np.array([one.offset for one in found], np.int64),
         np.array([one.timestamp for one in found], np.int64),
-        ByteStrings.of(one.key for one in found),
-        ByteStrings.of(one.value for one in found),
-        HeaderColumns.of(one.headers for one in found),
+        keys,
+        values,
+        HeaderColumns(headers.firsts, names, texts),
     )
 
 
@@ -79,34 +96,32 @@ def joined(parts: Sequence[RecordColumns]) -> RecordColumns:
     """Lay records one after the other."""
     if len(parts) == 1:
         return parts[0]
-    firsts, before = [np.zeros(1, np.int64)], 0
+    # Each part's columns share one buffer, which is copied once.
+    data = np.concatenate([one.values.data for one in parts])
+    before = np.cumsum([0, *(len(one.values.data) for one in parts)])
+
+    def together(columns: Iterable[ByteStrings]) -> ByteStrings:
+        found = list(columns)
+        starts = [one.starts + shift for one, shift in zip(found, before[:-1], strict=True)]
+        lengths = [one.lengths for one in found]
+        return ByteStrings(data, np.concatenate(starts), np.concatenate(lengths))
+
+    firsts, headers = [np.zeros(1, np.int64)], 0
     for one in parts:
         own = one.headers.firsts
-        firsts.append(own[1:] - own[0] + before)
-        before += int(own[-1] - own[0])
-    names, values = (
-        _joined([column[int(h.firsts[0]) : int(h.firsts[-1])] for h, column in each])
-        for each in (
-            [(one.headers, one.headers.names) for one in parts],
-            [(one.headers, one.headers.values) for one in parts],
-        )
-    )
+        firsts.append(own[1:] - own[0] + headers)
+        headers += int(own[-1] - own[0])
+    rows = [slice(int(one.headers.firsts[0]), int(one.headers.firsts[-1])) for one in parts]
     return RecordColumns(
         np.concatenate([one.offsets for one in parts]),
         np.concatenate([one.timestamps_ms for one in parts]),
-        _joined([one.keys for one in parts]),
-        _joined([one.values for one in parts]),
-        HeaderColumns(np.concatenate(firsts), names, values),
-    )
-
-
-def _joined(columns: Sequence[ByteStrings]) -> ByteStrings:
-    before = np.cumsum([0, *(len(column.data) for column in columns)])
-    starts = [one.starts + shift for one, shift in zip(columns, before[:-1], strict=True)]
-    return ByteStrings(
-        np.concatenate([column.data for column in columns]),
-        np.concatenate(starts),
-        np.concatenate([column.lengths for column in columns]),
+        together(one.keys for one in parts),
+        together(one.values for one in parts),
+        HeaderColumns(
+            np.concatenate(firsts),
+            together(one.headers.names[own] for one, own in zip(parts, rows, strict=True)),
+            together(one.headers.values[own] for one, own in zip(parts, rows, strict=True)),
+        ),
     )
 
 
@@ -128,7 +143,7 @@ class RecordBatch:
             self.producer_id,
             _,
             _,
-            self._count,
+            self.count,
         ) = _HEADER.unpack_from(content)
 
     @property
@@ -166,9 +181,6 @@ class RecordBatch:
             return np.full(len(deltas), self._last_timestamp, np.int64)
         return deltas + np.int64(self._first_timestamp)
 
-    def __len__(self) -> int:
-        return int(self._count)
-
 
 def batches_of(content: memoryview) -> Iterator[RecordBatch | memoryview]:
     """
@@ -194,7 +206,7 @@ def batches_of(content: memoryview) -> Iterator[RecordBatch | memoryview]:
 
 
 def _columns_of(data: NDArray[np.uint8], batch: RecordBatch) -> RecordColumns:
-    count = len(batch)
+    count = batch.count
     if not 0 <= count <= len(data) // _SHORTEST_RECORD:
         msg = f"a batch of {len(data)} bytes says that it holds {count} records"
         raise CorruptRecordException(msg)

@@ -3,7 +3,7 @@
 import ctypes
 import gc
 
-_ALLOCATIONS = 200_000
+_ALLOCATIONS = 10_000
 # Numbers of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _KEPT_BYTES = 64 << 20
@@ -13,9 +13,10 @@ def calm_memory() -> None:
     """
     Keep the garbage collector and the allocator from working against polls; for the process's life.
 
-    A poll makes tens of thousands of tuples and lists that go when its output is out: Python would
-    walk them every 700 allocations and find nothing, which took 13 % of a worker's time. Its arrays
-    of some megabytes would be given back to the system and faulted in again, which took 4 %.
+    What a poll makes goes when its output is out: Python would look for more every 700 allocations
+    and find nothing. It must not look too seldom either, as what it finds may hold arrays of some
+    megabytes. These would be given back to the system and faulted in again, which took 4 % of a
+    worker's time.
     """
     gc.collect()
     gc.freeze()  # what a worker starts with lives as long as it

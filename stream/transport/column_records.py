@@ -30,7 +30,11 @@ class ColumnRecords(PartitionRecords):  # type: ignore[misc] # untyped library
 
     def __init__(self, tp: Any, records: Any, aborted: Any, fetch_offset: int, *given: Any) -> None:
         super().__init__(tp, records, aborted, fetch_offset, *given)
-        self._parts = self._read(batches_of(records.content))
+        # The base's own iterator, which holds what was fetched in a circle, is for records.
+        self._records_iterator = None
+        self._parts: Iterator[tuple[RecordColumns | None, int]] = self._read(
+            batches_of(records.content)
+        )
         self._part: RecordColumns | None = None
         self._behind = fetch_offset
         self._begun = False
@@ -68,6 +72,7 @@ class ColumnRecords(PartitionRecords):  # type: ignore[misc] # untyped library
                 self._part = part
                 return
             self.next_fetch_offset = behind
+        self._parts = iter(())  # another circle
 
     def _read(
         self, batches: Iterator[RecordBatch | memoryview]
