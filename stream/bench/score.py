@@ -89,7 +89,7 @@ def bench_score(console: Console, cores: int, others: str | None = None) -> Scor
     found = []
     for shape in SHAPES:
         with console.status(f"{shape.name}: training"):
-            text, rows = _trained(shape)
+            text, rows = trained(shape)
         with console.status(f"{shape.name}: scoring"):
             scored = _scored(shape, text, rows)
         if others and shape.name in _FOR_OTHERS:
@@ -106,7 +106,7 @@ def bench_score(console: Console, cores: int, others: str | None = None) -> Scor
     )
 
 
-def _trained(shape: Shape) -> tuple[str, Rows]:
+def trained(shape: Shape) -> tuple[str, Rows]:
     """Train on made-up rows of which some values are missing; give rows to score too."""
     import lightgbm
 

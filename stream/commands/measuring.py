@@ -48,6 +48,29 @@ def bench_score(
             raise typer.Exit(1)
 
 
+def bench_peers(
+    peers: Annotated[
+        str | None, typer.Option(help="The command that runs a peer: see bench/peers.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each runs.")] = 5,
+    seconds: Annotated[float, typer.Option(min=1, help="How long a run takes, about.")] = 8.0,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A contender to measure; repeatable.")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Measure the same work done by others, at Apache Kafka (Java, Maven)."""
+    from rich.console import Console
+
+    from stream.bench.peers import bench_peers as measure
+    from stream.bench.peers import print_bench
+
+    with errors():
+        result = measure(Console(stderr=True), peers, rounds, seconds, only or ())
+        print_bench(result, as_json=as_json)
+
+
 def bench_delivery(
     events: Annotated[int, typer.Option(min=1_000, help="How many at full load.")] = 100_000,
     *,

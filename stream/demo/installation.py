@@ -138,7 +138,7 @@ def _embedded(folder: Path, prepared: Prepared, servers: str) -> dict[str, str]:
 
 
 def _with_ports(common: Mapping[str, str], roles: Sequence[Role]) -> dict[Role, Settings]:
-    ports = dict(zip(roles, _free_ports(len(roles)), strict=True))
+    ports = dict(zip(roles, free_ports(len(roles)), strict=True))
     doors = {"store.door": f"http://127.0.0.1:{ports['sink']}"} if "sink" in ports else {}
     return {
         role: _unsecured(read_settings({**common, **doors, "status.port": str(port)}))
@@ -197,7 +197,8 @@ def _steps(console: Console) -> Iterator[Any]:
         progress.update(tasks[-1], total=1, completed=1)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Find so many ports of this machine on which nobody listens."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:

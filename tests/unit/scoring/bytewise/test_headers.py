@@ -35,6 +35,7 @@ def test_headers_say_the_same_as_columns(records: list[list[tuple[str, bytes | N
 
 
 def test_a_plain_source_is_not_odd() -> None:
+    records: list[list[tuple[str, bytes | None]]]
     records = [[], [("ce_source", b"shop")], [("ce_source", b"a b~!")], [("ce_source", None)]]
 
     found = envelopes_of(HeaderColumns.of(records), "topic")

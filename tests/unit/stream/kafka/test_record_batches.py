@@ -35,13 +35,13 @@ def built(records: Any, codec: int = 0, first_offset: int = 0) -> bytes:
 
 
 def read(content: bytes) -> RecordColumns:
-    return joined([one.columns() for one in batches_of(memoryview(content)) if whole(one)])
+    return joined([columns_of(batch) for batch in batches_of(memoryview(content))])
 
 
-def whole(batch: Any) -> bool:
+def columns_of(batch: Any) -> RecordColumns:
     assert isinstance(batch, RecordBatch)
     assert batch.is_whole()
-    return True
+    return batch.columns()
 
 
 def told(columns: RecordColumns) -> list[tuple[Any, ...]]:

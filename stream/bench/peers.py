@@ -1,0 +1,360 @@
+"""The same work by others: the same topic, events, table and model, each on one core, in turn."""
+
+import asyncio
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import msgspec
+import numpy as np
+from aiokafka import TopicPartition
+from rich.console import Console
+from rich.table import Table
+
+from features.catalogue import BY_NAME
+from features.schema import Feature, FeatureSchema
+from features.snapshot import write_snapshot
+from models.policies import policy_text
+from models.release import FORMAT, MODEL, Manifest, write_release
+from scoring.booster import feature_names_of
+from scoring.byte_strings import ByteStrings
+from stream.bench.machine import Machine, print_json, print_machine, this_machine
+from stream.bench.pipeline import pin
+from stream.bench.score import SHAPES, Rows, trained
+from stream.brokers import ApacheKafka
+from stream.demo.installation import await_ready, free_ports
+from stream.kafka.connection import connection_of
+from stream.kafka.packing import OutColumns, PackedRecords, pack
+from stream.kafka.publisher import Publisher
+from stream.kafka.topics import create_topics
+from stream.process.supervisor import RoleProcess
+from stream.settings import KafkaSettings, Settings, read_settings
+
+OURS, OURS_ONCE, ALONE = "creditstream", "creditstream, exactly once", "LightGBM alone"
+PEERS = (
+    "faust",
+    "faust-take",
+    "aiokafka",
+    "aiokafka-batched",
+    "confluent",
+    "confluent-batched",
+    "quix",
+    "quix-batched",
+    "bytewax",
+    "bytewax-batched",
+)
+Delivery = Literal["at_least_once", "exactly_once"]
+
+_SHAPE = "500 x 31"
+_PARTITIONS = 4
+_WARM_UP, _LEAST, _MOST = 2_000, 4_000, 600_000
+_BATCH = 500
+_CHUNK_BATCHES = 8
+_PATIENCE_SECONDS = 180.0
+_LOOK_SECONDS = 0.05
+_PREDICTED_ROWS, _PREDICTED_SECONDS = 1_024, 2.0
+_STOP_SECONDS = 10.0
+
+
+class Ran(msgspec.Struct, frozen=True):
+    """One run of one contender: wall time, and events a processor second of its process."""
+
+    events: int
+    events_per_second: float
+    events_per_cpu_second: float
+
+
+class PeersBench(msgspec.Struct, frozen=True):
+    """
+    What `creditstream bench peers` found, by contender, a figure for each round in turn.
+
+    `times_slower` has the median over the rounds of our events a processor second to theirs.
+    """
+
+    machine: Machine
+    model: str
+    partitions: int
+    runs: dict[str, list[Ran]]
+    times_slower: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What all are given: the release, the table, and batches of events to send."""
+
+    folder: Path
+    release: Path
+    table: Path
+    rows: Rows
+    batches: list[PackedRecords]
+
+
+@dataclass(slots=True)
+class _Process:
+    """A contender that runs: its process, and the topics where its answers are."""
+
+    pid: int
+    kafka: KafkaSettings
+    answers: tuple[str, ...]
+    seconds: float = field(default=0.0)
+
+
+def bench_peers(
+    console: Console, others: str | None, rounds: int, seconds: float, only: Sequence[str] = ()
+) -> PeersBench:
+    """
+    Let each contender do the same work for so many seconds a round, one after the other.
+
+    `others` is the command that runs a peer (see bench/peers); without it, ours stand alone.
+    Raises BrokerUnavailable where no Java is.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    contenders = [OURS, OURS_ONCE, ALONE, *(PEERS if others else ())]
+    chosen = [one for one in contenders if not only or one in only]
+    runs: dict[str, list[Ran]] = {one: [] for one in chosen}
+    os.sched_setaffinity(0, cores[1:] or cores)
+    try:
+        with tempfile.TemporaryDirectory(prefix="creditstream-peers-") as made:
+            with console.status("training"):
+                work = _work(Path(made))
+            with ApacheKafka() as broker:
+                for number in range(rounds):
+                    for name in chosen:
+                        with console.status(f"round {number + 1} of {rounds}: {name}"):
+                            ran = _run(name, work, broker.bootstrap_servers, others, cores, seconds)
+                        runs[name].append(ran)
+    finally:
+        os.sched_setaffinity(0, cores)
+    rates = {name: [one.events_per_cpu_second for one in of] for name, of in runs.items()}
+    slower = {
+        name: round(median(ours / theirs for ours, theirs in zip(rates[OURS], of, strict=True)), 2)
+        for name, of in rates.items()
+        if OURS in rates
+    }
+    return PeersBench(this_machine(len(cores)), _SHAPE, _PARTITIONS, runs, slower)
+
+
+def _work(folder: Path) -> _Work:
+    """Train a model on made-up rows; make its release, a table of applicants and their events."""
+    text, rows = trained(next(shape for shape in SHAPES if shape.name == _SHAPE))
+    schema = FeatureSchema(tuple(Feature(name) for name in feature_names_of(text)))
+    policy = policy_text(BY_NAME, 0.3, 0.5)
+    manifest = Manifest(format=FORMAT, definition=BY_NAME, files={})
+    release = write_release(folder / "releases", text, schema, policy, rows[:100], manifest)
+    keys = np.arange(1, len(rows) + 1, dtype=np.int64)
+    table = folder / "features.parquet"
+    write_snapshot(table, "application_id", keys, rows, schema, datetime.now(UTC))
+    return _Work(folder, release, table, rows, list(_batches(len(rows))))
+
+
+def _batches(applicants: int) -> Iterator[PackedRecords]:
+    """Make batches of events, all different, of applicants whom the table knows."""
+    random = np.random.default_rng(1)
+    now = datetime.now(UTC)
+    for _ in range((2 * _WARM_UP + _MOST) // _BATCH):
+        picked = random.integers(1, applicants, _BATCH, endpoint=True).tolist()
+        values = [
+            msgspec.json.encode(
+                {
+                    "event_id": random.bytes(16).hex(),
+                    "application_id": key,
+                    "submitted_at": now,
+                    "applicant_id": f"A-{key:08}",
+                }
+            )
+            for key in picked
+        ]
+        keys = [f"A-{key:08}".encode() for key in picked]
+        records = OutColumns(
+            ByteStrings.of(keys), ByteStrings.of(values), [], [], int(now.timestamp() * 1e3)
+        )
+        yield from pack("applications", records)
+
+
+def _run(
+    name: str, work: _Work, servers: str, others: str | None, cores: Sequence[int], seconds: float
+) -> Ran:
+    if name == ALONE:
+        return _predict_alone(work, cores[0])
+    way: Delivery = "exactly_once" if name == OURS_ONCE else "at_least_once"
+    settings = _settings(work, servers, way)
+    asyncio.run(create_topics(settings.kafka))
+    if name in (OURS, OURS_ONCE):
+        starting = _ours(settings, work.folder)
+    else:
+        assert others is not None
+        starting = _peer(name, shlex.split(others), settings.kafka, work)
+    with starting as process:
+        pin(process.pid, {cores[0]})
+        return asyncio.run(_measure(process, work.batches, seconds))
+
+
+def _settings(work: _Work, servers: str, way: Delivery) -> Settings:
+    name = uuid.uuid4().hex[:8]
+    topics = ("applications", "decisions", "ledger", "parked", "alarms")
+    kafka = {topic: f"{topic}.{name}" for topic in topics} | {
+        "bootstrap_servers": servers,
+        "group_prefix": name,
+        "partitions": _PARTITIONS,
+    }
+    settings = read_settings()
+    (port,) = free_ports(1)
+    return settings.model_copy(
+        update={
+            "kafka": settings.kafka.model_copy(update=kafka),
+            "release": work.release,
+            "features": work.table,
+            "delivery": way,
+            "reasons": "on_demand",
+            "status": settings.status.model_copy(update={"port": port}),
+        }
+    )
+
+
+@contextmanager
+def _ours(settings: Settings, folder: Path) -> Iterator[_Process]:
+    worker = RoleProcess(settings, "scoring", folder / "worker.log")
+    worker.start()
+    try:
+        url = f"http://127.0.0.1:{settings.status.port}"
+        await_ready({"scoring": url}, folder)
+        answers = settings.kafka.decisions, settings.kafka.parked
+        yield _Process(worker.pid, settings.kafka, answers)
+    finally:
+        worker.stop()
+        worker.wait()
+
+
+@contextmanager
+def _peer(
+    name: str, command: Sequence[str], kafka: KafkaSettings, work: _Work
+) -> Iterator[_Process]:
+    given = {
+        "servers": kafka.bootstrap_servers,
+        "applications": kafka.applications,
+        "decisions": kafka.decisions,
+        "group": f"{kafka.group_prefix}-{name}",
+        "model": work.release / MODEL,
+        "table": work.table,
+    }
+    options = [part for key, value in given.items() for part in (f"--{key}", str(value))]
+    log = work.folder / f"{name}.log"
+    with log.open("ab") as said:
+        process = subprocess.Popen(  # noqa: S603 - what the user names
+            [*command, name, *options], stdout=said, stderr=said
+        )
+    try:
+        yield _Process(process.pid, kafka, (kafka.decisions,))
+    except TimeoutError:
+        tail = log.read_text(errors="replace")[-2_000:]
+        msg = f"{name} gave no answers (exit code {process.poll()}); it said: {tail}"
+        raise PeerFailed(msg) from None
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class PeerFailed(Exception):
+    """A peer does not do its work: says what it said."""
+
+
+async def _measure(process: _Process, batches: Sequence[PackedRecords], seconds: float) -> Ran:
+    connection = connection_of(process.kafka)
+    topics = [TopicPartition(t, p) for t in process.answers for p in range(_PARTITIONS)]
+    async with Publisher(connection, client_id="bench") as publisher, connection.consumer() as ends:
+
+        async def send(first: int, events: int) -> None:
+            """Send batches in turn, from the first on."""
+            wanted = range(first // _BATCH, (first + events) // _BATCH)
+            for number in range(wanted.start, wanted.stop, _CHUNK_BATCHES * _PARTITIONS):
+                async with asyncio.TaskGroup() as sending:
+                    for partition in range(_PARTITIONS):
+                        at = range(number + partition, wanted.stop, _PARTITIONS)[:_CHUNK_BATCHES]
+                        own = [batches[one] for one in at]
+                        sending.create_task(
+                            publisher.publish(process.kafka.applications, partition, own)
+                        )
+
+        async def answered(events: int, patience: float = _PATIENCE_SECONDS) -> float:
+            """Wait for so many answers in all; give when they were there."""
+            async with asyncio.timeout(patience):
+                done = 0
+                while done < events:
+                    done = sum((await ends.end_offsets(topics)).values())
+                    await asyncio.sleep(0 if done >= events else _LOOK_SECONDS)
+            return time.perf_counter()
+
+        started = time.perf_counter()
+        await send(0, _WARM_UP)
+        await answered(_WARM_UP)
+        # A second time, now that it has begun: how many it does in a while.
+        started = time.perf_counter()
+        await send(_WARM_UP, _WARM_UP)
+        rate = _WARM_UP / (await answered(2 * _WARM_UP) - started)
+        events = int(min(max(rate * seconds, _LEAST), _MOST)) // _BATCH * _BATCH
+        cpu_before, started = _cpu_seconds(process.pid), time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(send(2 * _WARM_UP, events))
+            ended = await answered(2 * _WARM_UP + events, _PATIENCE_SECONDS + 10 * seconds)
+        cpu_s = _cpu_seconds(process.pid) - cpu_before
+    return Ran(events, round(events / (ended - started), 1), round(events / cpu_s, 1))
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Give the processor time of a process, all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _predict_alone(work: _Work, core: int) -> Ran:
+    """Predict the table's rows by LightGBM on one thread and nothing else."""
+    import lightgbm
+
+    booster = lightgbm.Booster(model_file=str(work.release / MODEL))
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        rows, done = work.rows, 0
+        booster.predict(rows[:_PREDICTED_ROWS], num_threads=1)
+        started, cpu_before = time.perf_counter(), time.process_time()
+        while time.perf_counter() - started < _PREDICTED_SECONDS:
+            at = done % (len(rows) - _PREDICTED_ROWS)
+            booster.predict(rows[at : at + _PREDICTED_ROWS], num_threads=1)
+            done += _PREDICTED_ROWS
+        seconds, cpu_s = time.perf_counter() - started, time.process_time() - cpu_before
+    finally:
+        os.sched_setaffinity(0, before)
+    return Ran(done, round(done / seconds, 1), round(done / cpu_s, 1))
+
+
+def print_bench(result: PeersBench, *, as_json: bool) -> None:
+    """Print a measurement: a table for people, one JSON document for machines."""
+    if as_json:
+        print_json(result)
+        return
+    console = Console()
+    print_machine(console, result.machine)
+    shown = Table("contender", "events/s", "events/processor second", "ours is so many times")
+    for name, runs in result.runs.items():
+        rates = [
+            f"{median(getattr(run, rate) for run in runs):,.0f}"
+            for rate in ("events_per_second", "events_per_cpu_second")
+        ]
+        slower = result.times_slower.get(name)
+        shown.add_row(name, *rates, "" if slower is None else f"{slower:.2f}")
+    console.print(shown)
