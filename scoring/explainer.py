@@ -4,21 +4,35 @@ Path-dependent TreeSHAP (Lundberg et al. 2018) gives each feature of a leaf's pa
 depends only on which of the path's nodes a row passes. So leaves are put into groups whose paths
 have at most eight nodes together: one byte says which of these send a row left, and a table of 256
 entries holds the group's values for each byte, computed once. (Fast TreeSHAP v2, Yang 2021, keeps a
-table of this kind a tree.) A row costs a comparison a node and a look-up a group and feature.
+table of this kind a tree.) A row costs a comparison a node and a look-up a group; the values of one
+byte stand side by side. Groups are outside and rows inside, so that a group's table stays near.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 
-from scoring.trees import NodeTests, Tree
+from scoring import trees as node_tests
+from scoring.compiled import DOUBLES, FLAGS, LONGS, NotCompiled, compiles
+from scoring.trees import (
+    CATEGORICAL,
+    DEFAULT_LEFT,
+    MISSING_SHIFT,
+    MISSING_ZERO,
+    ZERO,
+    Tree,
+    not_above,
+)
 
 _BITS = 8
 _PATTERNS = 1 << _BITS
 _MOST_TABLE_BYTES = 128 << 20
-_BLOCK_BYTES = 2 << 20
+_BLOCK_ROWS = 64
+_ZERO = float(ZERO)
 
 Step = tuple[int, bool]
 """A node of a path, and whether the path goes left there."""
@@ -40,43 +54,49 @@ class TreeExplainer:
     """
     Explains float32 rows by the counted trees of a model over `features` features.
 
-    Raises NotTabulated for categorical nodes, a leaf more than eight nodes deep, and tables above
-    128 MiB.
+    Raises NotTabulated for categorical nodes, a leaf more than eight nodes deep, tables above 128
+    MiB, and where nothing compiles.
     """
 
     def __init__(self, trees: list[Tree], features: int) -> None:
         self._features = features
         self._mean = sum(tree.mean() for tree in trees)
         grown = [tree for tree in trees if len(tree.features)]
-        self._tests = NodeTests(grown) if grown else None
-        if self._tests is None:
-            return
-        if self._tests.categorical:
+        if any((tree.decisions & CATEGORICAL).any() for tree in grown):
             msg = "it asks for categories"
             raise NotTabulated(msg)
-        group_nodes: list[list[int]] = []
-        slots: list[tuple[int, int, NDArray[np.float64]]] = []
-        first = 0
+        try:
+            _explain.ready()
+        except NotCompiled as error:
+            raise NotTabulated(str(error)) from None
+        tests: list[_Tests] = []
+        explained: list[int] = []
+        tables: list[NDArray[np.float64]] = []
+        test_ends, slot_ends = [0], [0]
         for tree in grown:
+            of_tree = _Tests.of(tree)
             for group in _groups(tree):
-                for feature, table in _tables(tree, group).items():
-                    slots.append((feature, len(group_nodes), table))
-                group_nodes.append([first + node for node in group.nodes])
-                if len(slots) * _PATTERNS * 8 > _MOST_TABLE_BYTES:
+                found = _tables(tree, group)
+                tests.append(of_tree.at(group.nodes))
+                explained += found
+                # Of each pattern the values of all features, one after the other.
+                tables.append(np.column_stack(list(found.values())).reshape(-1))
+                test_ends.append(test_ends[-1] + len(group.nodes))
+                slot_ends.append(slot_ends[-1] + len(found))
+                if slot_ends[-1] * _PATTERNS * 8 > _MOST_TABLE_BYTES:
                     msg = f"its tables take more than {_MOST_TABLE_BYTES >> 20} MiB"
                     raise NotTabulated(msg)
-            first += len(tree.features)
-        slots.sort(key=lambda slot: slot[0])
-        of_slot = np.array([feature for feature, _, _ in slots])
-        self._explained, self._starts = np.unique(of_slot, return_index=True)
-        self._group_of_slot = np.array([group for _, group, _ in slots])
-        self._table = np.concatenate([table for _, _, table in slots])
-        self._table_starts = (np.arange(len(slots)) * _PATTERNS)[:, None]
-        # Bits that a group does not use ask a node that is not there: never left.
-        nowhere = first
-        padded = [nodes + [nowhere] * (_BITS - len(nodes)) for nodes in group_nodes]
-        self._node_of_bit = np.array(padded).T
-        self._rows = max(1, _BLOCK_BYTES // (8 * len(slots)))
+        together = _Tests.together(tests)
+        self._groups = (
+            np.array(test_ends, np.int64),
+            np.array(slot_ends, np.int64),
+            together.features,
+            together.bounds,
+            together.nan_left,
+            together.zero_left,
+            np.array(explained, np.int64),
+            np.concatenate([*tables, np.empty(0)]),
+        )
 
     def contributions(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
         """
@@ -86,23 +106,99 @@ class TreeExplainer:
         """
         found = np.zeros((len(matrix), self._features + 1))
         found[:, -1] = self._mean
-        if self._tests is not None:
-            for start in range(0, len(matrix), self._rows):
-                block = slice(start, start + self._rows)
-                found[block, self._explained] = self._values(matrix[block]).T
+        _explain(np.ascontiguousarray(matrix), *self._groups, found)
         return found
 
-    def _values(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        assert self._tests is not None
-        left = self._tests.go_left(np.ascontiguousarray(matrix.T))
-        left = np.concatenate((left, np.zeros((1, len(matrix)), dtype=bool))).view(np.uint8)
-        patterns = left[self._node_of_bit[0]]
-        for bit in range(1, _BITS):
-            patterns |= left[self._node_of_bit[bit]] << np.uint8(bit)
-        values = self._table.take(self._table_starts + patterns[self._group_of_slot])
-        # Not a matrix product: its sums would depend on how many rows are explained together.
-        found: NDArray[np.float64] = np.add.reduceat(values, self._starts, axis=0)
-        return found
+
+@dataclass(frozen=True, slots=True)
+class _Tests:
+    """
+    The tests of m nodes: a feature, and what goes left, with the answers that LightGBM gives.
+
+    A bound becomes the largest float32 that is not above it, the same for every float32.
+    """
+
+    features: NDArray[np.int64]
+    bounds: NDArray[np.float32]
+    nan_left: NDArray[np.bool_]
+    zero_left: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, tree: Tree) -> "_Tests":
+        """Take a tree's nodes."""
+        missing = tree.decisions >> MISSING_SHIFT
+        default_left = (tree.decisions & DEFAULT_LEFT) > 0
+        # Where NaN does not mean missing it counts as zero.
+        below = tree.thresholds >= 0
+        return cls(
+            tree.features,
+            not_above(tree.thresholds, np.dtype(np.float32)),
+            np.where(missing > 0, default_left, below),
+            np.where(missing == MISSING_ZERO, default_left, below),
+        )
+
+    def at(self, nodes: list[int]) -> "_Tests":
+        """Take some nodes."""
+        return _Tests(
+            self.features[nodes], self.bounds[nodes], self.nan_left[nodes], self.zero_left[nodes]
+        )
+
+    @classmethod
+    def together(cls, parts: "list[_Tests]") -> "_Tests":
+        """Lay nodes one after the other."""
+        none = cls(
+            np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, bool), np.empty(0, bool)
+        )
+        all_of = [none, *parts]
+        return cls(
+            np.concatenate([one.features for one in all_of]),
+            np.concatenate([one.bounds for one in all_of]),
+            np.concatenate([one.nan_left for one in all_of]),
+            np.concatenate([one.zero_left for one in all_of]),
+        )
+
+
+@compiles(
+    types.void(
+        types.Array(types.float32, 2, "C", readonly=True),
+        *(LONGS, LONGS, LONGS),
+        types.Array(types.float32, 1, "C", readonly=True),
+        *(FLAGS, FLAGS, LONGS, DOUBLES),
+        types.float64[:, ::1],
+    ),
+    node_tests,
+)
+def _explain(
+    matrix: Any,
+    test_ends: Any,
+    slot_ends: Any,
+    features: Any,
+    bounds: Any,
+    nan_left: Any,
+    zero_left: Any,
+    explained: Any,
+    tables: Any,
+    found: Any,
+) -> None:
+    rows = len(matrix)
+    for first in range(0, rows, _BLOCK_ROWS):
+        last = min(first + _BLOCK_ROWS, rows)
+        for group in range(len(test_ends) - 1):
+            slot, slots = slot_ends[group], slot_ends[group + 1] - slot_ends[group]
+            for row in range(first, last):
+                pattern = 0
+                for bit, test in enumerate(range(test_ends[group], test_ends[group + 1])):
+                    value = matrix[row, features[test]]
+                    if abs(value) <= _ZERO:
+                        left = zero_left[test]
+                    elif value == value:  # noqa: PLR0124 - no NaN
+                        left = value <= bounds[test]
+                    else:
+                        left = nan_left[test]
+                    pattern |= left << bit
+                at = slot * _PATTERNS + pattern * slots
+                for number in range(slots):
+                    found[row, explained[slot + number]] += tables[at + number]
 
 
 def _groups(tree: Tree) -> Iterator[_Group]:

@@ -81,40 +81,6 @@ def _tree(fields: dict[str, str]) -> Tree:
     )
 
 
-class NodeTests:
-    """
-    The tests of m nodes, on float32 values, with the answers that LightGBM gives.
-
-    A bound t becomes the largest float32 that is not above t: `x <= t` is then the same for every
-    float32 x.
-    """
-
-    def __init__(self, trees: list[Tree]) -> None:
-        self.features = np.concatenate([tree.features for tree in trees])
-        bounds = np.concatenate([tree.thresholds for tree in trees])
-        decisions = np.concatenate([tree.decisions for tree in trees])
-        missing = decisions >> MISSING_SHIFT
-        default_left = (decisions & DEFAULT_LEFT) > 0
-        self.categorical = bool((decisions & CATEGORICAL).any())
-        self._bounds = not_above(bounds, np.dtype(np.float32))[:, None]
-        # Where NaN does not mean missing it counts as zero.
-        self._nan_left = np.where(missing > 0, default_left, bounds >= 0)[:, None]
-        self._zero_missing = np.flatnonzero(missing == MISSING_ZERO)
-        self._zero_left = default_left[self._zero_missing][:, None]
-
-    def go_left(self, columns: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Test float32[features, n]: bool[m, n], whether a row goes left at a node."""
-        columns = np.where(np.abs(columns) <= ZERO, np.float32(0), columns)
-        values = columns[self.features]
-        left: NDArray[np.bool_] = values <= self._bounds
-        if np.isnan(columns).any():
-            left |= np.isnan(values) & self._nan_left
-        if len(self._zero_missing):
-            at = self._zero_missing
-            left[at] = np.where(values[at] == 0, self._zero_left, left[at])
-        return left
-
-
 def not_above(bounds: NDArray[np.float64], values: np.dtype[Any]) -> NDArray[Any]:
     """Give the largest of `values`, float32 or float64, that are not above bounds."""
     with np.errstate(over="ignore"):

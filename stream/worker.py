@@ -11,6 +11,7 @@ import faust
 import numpy as np
 import pyarrow as pa
 import structlog
+import uvloop
 from faust.exceptions import ConsumerNotStarted
 
 from monitoring.metrics import Metrics
@@ -69,6 +70,8 @@ class Worker(faust.Worker):
 def run_worker(settings: Settings, role: Role, parts: "Parts | None" = None) -> None:
     """Run a role until it is told to stop; exits the process. Raises CannotListen."""
     parts = parts or Parts()
+    # Both loops of a worker, as Faust's consumer has one of its own.
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     if settings.status.port:
         check_address(settings.status.host, settings.status.port)
     await_neighbour(

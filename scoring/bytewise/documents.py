@@ -52,6 +52,7 @@ _LAST_TIME_MS = 1 << 53
 _FIRST_YEAR, _END_YEAR = 1970, 2200
 
 _FAILED = -1
+_WORD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class PlainReader:
     def __init__(
         self, attributes: Sequence[Attribute], longest: int, age_us: int, ahead_us: int
     ) -> None:
-        names = ByteStrings.of(one.name.encode() for one in attributes)
+        names = ByteStrings.of(b'"' + one.name.encode() + b'"' for one in attributes)
         read = np.cumsum([one.read for one in attributes], dtype=np.int64) - 1
         kinds = [_KINDS[one.kind] for one in attributes]
         self._attributes = (
@@ -172,15 +173,18 @@ def _is(data: Any, at: Any, end: Any, word: Any, start: Any, length: Any) -> Any
     """Say whether a word stands at a place."""
     if end - at < length:
         return False
-    done = np.int64(0)
-    while length - done >= 8:
-        if word_at(data, at + done) != word_at(word, start + done):
+    if length >= _WORD:
+        done = np.int64(0)
+        while length - done >= _WORD:
+            if word_at(data, at + done) != word_at(word, start + done):
+                return False
+            done += _WORD
+        # The last of it overlaps with what was compared.
+        rest = length - _WORD
+        return word_at(data, at + rest) == word_at(word, start + rest)
+    for place in range(length):
+        if byte_at(data, at + place) != byte_at(word, start + place):
             return False
-        done += 8
-    while done < length:
-        if byte_at(data, at + done) != byte_at(word, start + done):
-            return False
-        done += 1
     return True
 
 
@@ -358,15 +362,13 @@ def _instant(data: Any, at: Any, end: Any) -> Any:
 def _attribute(
     data: Any, at: Any, end: Any, names: Any, starts: Any, lengths: Any, expected: Any
 ) -> Any:
-    """Find which attribute's name begins at a place: its number, and where its quote closes."""
+    """Find which attribute's name stands at a place, in quotes: its number, and its end."""
     count = len(starts)
     for step in range(count):
         number = expected + step
         number -= count if number >= count else 0
-        length = lengths[number]
-        if _is_byte(data, at + length, end, _QUOTE) and _is(
-            data, at, end, names, starts[number], length
-        ):
+        start, length = starts[number], lengths[number]
+        if _is(data, at, end, names, start, length):
             return number, at + length
     return np.int64(_FAILED), at
 
@@ -399,15 +401,13 @@ def _read_attributes(
     if _is_byte(data, at, end, _CLOSE):
         return at + 1 if needed == 0 else np.int64(_FAILED)
     while True:
-        if not _is_byte(data, at, end, _QUOTE):
-            return np.int64(_FAILED)
-        number, at = _attribute(data, at + 1, end, names, starts, lengths, expected)
+        number, at = _attribute(data, at, end, names, starts, lengths, expected)
         if number == _FAILED or seen[number] == row + 1:
             return np.int64(_FAILED)
         seen[number] = row + 1
         expected = number + 1 if number + 1 < count else np.int64(0)
         needed -= flags[number] & _REQUIRED
-        at = _behind_space(data, at + 1, end)
+        at = _behind_space(data, at, end)
         if not _is_byte(data, at, end, _COLON):
             return np.int64(_FAILED)
         at = _behind_space(data, at + 1, end)

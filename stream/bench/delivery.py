@@ -5,6 +5,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
@@ -82,7 +83,7 @@ def bench_delivery(console: Console, example: Example, folder: Path, events: int
             for number in range(1 + _RUNS):
                 for way, kept in runs.items():
                     with console.status(f"{way}, run {number} of {_RUNS}"):
-                        settings = _settings(running, kafka.bootstrap_servers, way)
+                        settings = settings_at(running, kafka.bootstrap_servers, way)
                         found = _run(running, settings, cores[0], events)
                     if number:
                         kept.append(found)
@@ -95,7 +96,8 @@ def bench_delivery(console: Console, example: Example, folder: Path, events: int
     return DeliveryBench(this_machine(len(cores)), events, runs, round(float(once / least), 3))
 
 
-def _settings(running: Installation, servers: str, way: Way) -> Settings:
+def settings_at(running: Installation, servers: str, way: Way) -> Settings:
+    """Give an example's settings for topics and groups of their own at other brokers."""
     name = f"{way}.{uuid.uuid4().hex[:8]}"
     of_example = running.settings["scoring"]
     topics = ("applications", "decisions", "ledger", "parked", "alarms")
@@ -110,19 +112,25 @@ def _settings(running: Installation, servers: str, way: Way) -> Settings:
     return of_example.model_copy(update={"kafka": kafka, "delivery": way})
 
 
-def _run(running: Installation, settings: Settings, core: int, events: int) -> Delivered:
+@contextmanager
+def worker_of(running: Installation, settings: Settings, core: int) -> Iterator[str]:
+    """Run a scoring worker on one core, on topics that are made for it; give its address."""
     asyncio.run(create_topics(settings.kafka))
-    name = f"{settings.delivery}.log"
-    worker = RoleProcess(settings, "scoring", running.folder / name)
+    worker = RoleProcess(settings, "scoring", running.folder / f"{settings.delivery}.log")
     worker.start()
     try:
         url = f"http://127.0.0.1:{settings.status.port}"
         await_ready({"scoring": url}, running.folder)
         pin(worker.pid, {core})
-        return asyncio.run(_measure(running, settings, url, events))
+        yield url
     finally:
         worker.stop()
         worker.wait()
+
+
+def _run(running: Installation, settings: Settings, core: int, events: int) -> Delivered:
+    with worker_of(running, settings, core) as url:
+        return asyncio.run(_measure(running, settings, url, events))
 
 
 async def _measure(running: Installation, settings: Settings, url: str, events: int) -> Delivered:

@@ -71,6 +71,24 @@ def bench_peers(
         print_bench(result, as_json=as_json)
 
 
+def bench_latency(
+    seconds: Annotated[float, typer.Option(min=1, help="How long each rate is sent.")] = 15.0,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Measure how long decisions take at steady rates, at Apache Kafka (Java, Maven)."""
+    from rich.console import Console
+
+    from stream.bench.latency import bench_latency as measure
+    from stream.bench.latency import print_bench
+    from stream.demo.examples import EXAMPLES
+
+    with errors():
+        example = EXAMPLES["taiwan-default"]
+        result = measure(Console(stderr=True), example, WORK / "bench", seconds)
+        print_bench(result, as_json=as_json)
+
+
 def bench_delivery(
     events: Annotated[int, typer.Option(min=1_000, help="How many at full load.")] = 100_000,
     *,
