@@ -5,6 +5,7 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -77,17 +78,21 @@ def run_report(
     """
     context = multiprocessing.get_context("spawn")
     # It takes a core for half a minute, which nobody waits for.
-    with ProcessPoolExecutor(1, context, os.nice, (_NICER,)) as pool:
-        try:
-            return pool.submit(write_report, reference, current, folder, day).result()
-        except BrokenProcessPool as error:
-            msg = "the process that draws the report was killed; it may have lacked memory"
-            raise ReportFailed(msg) from error
-        except BaseException:
-            # Told to end: leaving the pool would wait for the report.
-            for child in multiprocessing.active_children():
-                child.terminate()
-            raise
+    pool = ProcessPoolExecutor(1, context, os.nice, (_NICER,))
+    try:
+        return pool.submit(write_report, reference, current, folder, day).result()
+    except BrokenProcessPool as error:
+        msg = "the process that draws the report was killed; it may have lacked memory"
+        raise ReportFailed(msg) from error
+    except BaseException:
+        # Told to end: leaving the pool would wait for the report.
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        # It may be told so while its thread is starting, which cannot be joined yet.
+        with suppress(RuntimeError):
+            pool.shutdown()
 
 
 def write_report(
