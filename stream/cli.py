@@ -74,6 +74,7 @@ benches.command("delivery")(measuring.bench_delivery)
 benches.command("reconcile")(measuring.bench_reconcile)
 benches.command("features")(measuring.bench_features)
 app.add_typer(benches, name="bench")
+app.command("profile")(measuring.profile)
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from aiokafka import TopicPartition
+
 from stream.kafka.connection import connection_of
 from stream.kafka.records import records_of
 from stream.settings import KafkaSettings
@@ -19,3 +21,18 @@ async def committed(kafka: KafkaSettings, topic: str, count: int) -> list[bytes]
         # A commit is acknowledged before its markers are written, which readers wait for.
         await asyncio.sleep(_PAUSE_S)
     return found
+
+
+async def no_transaction_open(kafka: KafkaSettings, *topics: str) -> None:
+    """Wait until the markers of all transactions stand on topics, so that readers see them all."""
+    tps = [TopicPartition(topic, n) for topic in topics for n in range(kafka.partitions)]
+    connection = connection_of(kafka)
+    async with (
+        asyncio.timeout(_TIMES * _PAUSE_S),
+        connection.consumer(isolation_level="read_committed") as committed,
+        connection.consumer() as written,
+    ):
+        while True:
+            if await committed.end_offsets(tps) == await written.end_offsets(tps):
+                return
+            await asyncio.sleep(_PAUSE_S)

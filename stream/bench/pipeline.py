@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -45,6 +46,12 @@ _CHUNK = 4_000
 # The mock broker keeps 5 MB a partition, and an event with its attributes takes 0.7 kB.
 _MOST_WAITING = 12_000
 _LOOK_SECONDS = 0.02
+
+Watched = Callable[[int], AbstractContextManager[None]]
+
+
+def _unwatched(_pid: int) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -89,8 +96,14 @@ class Usage:
     resident_bytes: int
 
 
-def bench_pipeline(console: Console, example: Example, folder: Path, events: int) -> PipelineBench:
-    """Measure an embedded installation with one scoring worker, pinned to a core."""
+def bench_pipeline(
+    console: Console, example: Example, folder: Path, events: int, watched: Watched = _unwatched
+) -> PipelineBench:
+    """
+    Measure an embedded installation with one scoring worker, pinned to a core.
+
+    The worker, by its process's id, is `watched` while it works at full load.
+    """
     cores = sorted(os.sched_getaffinity(0))
     # The worker has the first core to itself; broker and producer share the others.
     os.sched_setaffinity(0, cores[1:] or cores)
@@ -98,7 +111,7 @@ def bench_pipeline(console: Console, example: Example, folder: Path, events: int
         with installed(console, example, folder, ["scoring"]) as running:
             pin(running.processes["scoring"].pid, {cores[0]})
             with console.status(f"{events:,} events end to end"):
-                end_to_end = asyncio.run(_end_to_end(running, events))
+                end_to_end = asyncio.run(_end_to_end(running, events, watched))
         settings = running.settings["scoring"]
         release = load_release(release_folder(settings.release))
         os.sched_setaffinity(0, {cores[0]})
@@ -117,7 +130,7 @@ def bench_pipeline(console: Console, example: Example, folder: Path, events: int
     )
 
 
-async def _end_to_end(running: Installation, events: int) -> EndToEnd:
+async def _end_to_end(running: Installation, events: int, watched: Watched) -> EndToEnd:
     kafka = running.settings["scoring"].kafka
     simulator = Simulator(list(applicants_of(running.prepared)), "bench", bad_share=0.001)
     records = (record for record, _ in simulator.events())
@@ -130,12 +143,13 @@ async def _end_to_end(running: Installation, events: int) -> EndToEnd:
         before, started = usage_at(running.url("scoring")), time.perf_counter()
         marks = sorted({max(events // 10, 1), events})
         done = 0
-        for mark in marks:
-            await _send_and_await(publisher, kafka, records, answered, mark - done)
-            done = mark
-            usage = usage_at(running.url("scoring"))
-            memory.append(Memory(_WARM_UP + mark, usage.resident_bytes))
-        seconds = time.perf_counter() - started
+        with watched(running.processes["scoring"].pid):
+            for mark in marks:
+                await _send_and_await(publisher, kafka, records, answered, mark - done)
+                done = mark
+                usage = usage_at(running.url("scoring"))
+                memory.append(Memory(_WARM_UP + mark, usage.resident_bytes))
+            seconds = time.perf_counter() - started
     cpu_s = usage.cpu_seconds - before.cpu_seconds
     return EndToEnd(
         events=events,

@@ -1,5 +1,6 @@
 """Commands that measure, each with the machine and its versions."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,44 @@ def bench_pipeline(
         example = EXAMPLES["taiwan-default"]
         result = measure(Console(stderr=True), example, WORK / "bench", events)
         print_bench(result, as_json=as_json)
+
+
+def profile(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The flame graph, an SVG.")] = Path(
+        "creditstream-profile.svg"
+    ),
+    events: Annotated[
+        int, typer.Option(min=1_000, help="How many the measured worker decides.")
+    ] = 300_000,
+    pid: Annotated[
+        int | None, typer.Option(min=1, help="A worker of yours that runs, in place of ours.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long yours is sampled.")] = 10.0,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Draw where a worker's time goes under load, with the stages of ours (py-spy)."""
+    import time
+    from functools import partial
+
+    from rich.console import Console
+
+    from stream.bench.pipeline import bench_pipeline as measure
+    from stream.bench.pipeline import print_bench
+    from stream.bench.profile import flame_graph
+    from stream.demo.examples import EXAMPLES
+
+    with errors():
+        progress = Console(stderr=True)
+        if pid is None:
+            example = EXAMPLES["taiwan-default"]
+            watched = partial(flame_graph, output=output)
+            result = measure(progress, example, WORK / "bench", events, watched)
+            print_bench(result, as_json=as_json)
+        else:
+            with progress.status(f"process {pid}"), flame_graph(pid, output):
+                time.sleep(seconds)
+        progress.print(f"flame graph: {output}", highlight=False, soft_wrap=True)
 
 
 def bench_score(

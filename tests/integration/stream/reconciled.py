@@ -23,6 +23,7 @@ from stream.reconcile.run import reconcile
 from stream.reconcile.snapshot import Period
 from stream.settings import Settings
 from tests.builders import a_pipeline, an_event
+from tests.committed import no_transaction_open
 from tests.integration.sinks.stored import Inserts
 
 Change = Callable[[list[Output]], list[Output]]
@@ -87,6 +88,7 @@ class Installed:
                 now_us = time.time_ns() // 1_000
                 decided = self.pipeline.decide(poll, now_us, lease.recent)
                 await lease.deliver(poll, change(_outputs(kafka, poll, decided, now_us)))
+        await no_transaction_open(kafka, kafka.decisions, kafka.ledger, kafka.parked)
 
     async def insert(self) -> None:
         """Do as a sink: insert all that is on the topics."""
