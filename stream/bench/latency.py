@@ -1,16 +1,15 @@
 """How long a decision takes: open loop at steady rates, from when an event was to be sent."""
 
-import asyncio
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 import numpy as np
-from aiokafka import AIOKafkaConsumer
 from rich.console import Console
 from rich.table import Table
 
@@ -19,17 +18,19 @@ from stream.bench.machine import Machine, print_json, print_machine, this_machin
 from stream.brokers import ApacheKafka
 from stream.demo.examples import Example
 from stream.demo.installation import Installation, installed
-from stream.kafka.connection import connection_of
 from stream.kafka.packing import OutRecord
-from stream.kafka.publisher import Publisher
 from stream.sending.files import applicants_of
-from stream.sending.simulator import Simulator, send_all
+from stream.sending.simulator import Simulator, partition_of
 from stream.settings import Settings
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, Producer
 
 RATES = (500, 2_000, 10_000)
 _TICK_SECONDS = 0.002
 _WARM_UP_SECONDS = 5.0
 _PATIENCE_SECONDS = 60.0
+_AT_ONCE = 2_000
 _QUANTILES = (50, 99, 99.9)
 
 
@@ -70,37 +71,40 @@ def bench_latency(console: Console, example: Example, folder: Path, seconds: flo
             for way in get_args(Way):
                 settings = settings_at(running, kafka.bootstrap_servers, way)
                 with console.status(f"{way}"), worker_of(running, settings, cores[0]):
-                    found[way] = asyncio.run(_at_each_rate(running, settings, seconds))
+                    found[way] = _at_each_rate(running, settings, seconds)
     finally:
         os.sched_setaffinity(0, cores)
     return LatencyBench(this_machine(len(cores)), seconds, found)
 
 
-async def _at_each_rate(
-    running: Installation, settings: Settings, seconds: float
-) -> dict[int, Latency]:
+def _at_each_rate(running: Installation, settings: Settings, seconds: float) -> dict[int, Latency]:
+    from confluent_kafka import Consumer, Producer
+    from confluent_kafka import TopicPartition as Partition
+
     kafka = settings.kafka
     simulator = Simulator(list(applicants_of(running.prepared)), "bench", bad_share=0)
     records = (record for record, _ in simulator.events())
-    reader = connection_of(kafka).consumer(
-        kafka.decisions,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=5,
-    )
+    # Both in C, so that they leave their core to the broker.
+    servers = {"bootstrap.servers": kafka.bootstrap_servers}
+    producer = Producer(servers | {"linger.ms": 5, "compression.type": "lz4", "acks": "all"})
+    reading = {"group.id": "bench", "isolation.level": "read_committed", "fetch.wait.max.ms": 20}
+    reader = Consumer(servers | reading)
+    reader.assign([Partition(kafka.decisions, number, 0) for number in range(kafka.partitions)])
     found = {}
-    async with Publisher(connection_of(kafka), client_id="bench") as publisher, reader:
+    try:
         for rate in RATES:
-            await _sent(publisher, reader, settings, records, rate, _WARM_UP_SECONDS)
-            taken = await _sent(publisher, reader, settings, records, rate, seconds)
+            _sent(producer, reader, settings, records, rate, _WARM_UP_SECONDS)
+            taken = _sent(producer, reader, settings, records, rate, seconds)
             p50, p99, p99_9 = np.percentile(taken, _QUANTILES).round(1).tolist()
             found[rate] = Latency(len(taken), p50, p99, p99_9)
+    finally:
+        reader.close()
     return found
 
 
-async def _sent(
-    publisher: Publisher,
-    reader: AIOKafkaConsumer,
+def _sent(
+    producer: "Producer",
+    reader: "Consumer",
     settings: Settings,
     records: Iterator[OutRecord],
     rate: int,
@@ -111,30 +115,43 @@ async def _sent(
     count = int(rate * seconds)
     chosen = list(islice(records, count))
     place = {(dict(one.headers)["ce_id"] or b"").decode(): at for at, one in enumerate(chosen)}
+    partitions = [partition_of(record, kafka.partitions) for record in chosen]
     started = time.time() + _TICK_SECONDS
-    taken: list[float] = []
 
-    async def send() -> None:
+    def send() -> None:
         done = 0
-        async with asyncio.TaskGroup() as sending:
-            while done < count:
-                due = min(int((time.time() - started) * rate) + 1, count)
-                if due > done:
-                    sending.create_task(
-                        send_all(publisher, kafka.applications, kafka.partitions, chosen[done:due])
-                    )
-                    done = due
-                await asyncio.sleep(_TICK_SECONDS)
+        while done < count:
+            due = min(int((time.time() - started) * rate) + 1, count)
+            for at in range(done, due):
+                record = chosen[at]
+                producer.produce(
+                    kafka.applications,
+                    record.value,
+                    record.key,
+                    partitions[at],
+                    timestamp=record.timestamp_ms,
+                    headers=list(record.headers),
+                )
+            done = max(done, due)
+            producer.poll(0)
+            time.sleep(_TICK_SECONDS)
+        producer.flush(_PATIENCE_SECONDS)
 
-    async with asyncio.timeout(seconds + _PATIENCE_SECONDS), asyncio.TaskGroup() as group:
-        group.create_task(send())
+    taken: list[float] = []
+    give_up = started + seconds + _PATIENCE_SECONDS
+    with ThreadPoolExecutor(1, thread_name_prefix="send") as sender:
+        sending = sender.submit(send)
         while len(taken) < count:
-            for of_partition in (await reader.getmany(timeout_ms=200)).values():
-                now = time.time()
-                for record in of_partition:
-                    event_id = msgspec.json.decode(record.value, type=_Decided).event_id
-                    # From when it was to be sent, so that a late sender hides nothing.
-                    taken.append((now - started - place[event_id] / rate) * 1e3)
+            if time.time() > give_up:
+                msg = f"{count - len(taken):,} of {count:,} decisions are missing"
+                raise TimeoutError(msg)
+            read = reader.consume(_AT_ONCE, timeout=_TICK_SECONDS)
+            now = time.time()
+            for record in read:
+                event_id = msgspec.json.decode(record.value() or b"", type=_Decided).event_id
+                # From when it was to be sent, so that a late sender hides nothing.
+                taken.append((now - started - place[event_id] / rate) * 1e3)
+        sending.result()
     return taken
 
 

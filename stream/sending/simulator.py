@@ -153,13 +153,18 @@ async def send_at_rate(
         await asyncio.sleep(_CHUNK_SECONDS)
 
 
+def partition_of(record: OutRecord, partitions: int) -> int:
+    """Give the partition of a record's key, as Kafka's own clients choose it."""
+    return int(murmur2(record.key or b"") & 0x7FFFFFFF) % partitions
+
+
 async def send_all(
     publisher: Publisher, topic: str, partitions: int, records: Iterable[OutRecord]
 ) -> None:
-    """Send records to the partition of their key, as Kafka's own clients choose it."""
+    """Send records to the partition of their key."""
 
     def partition(record: OutRecord) -> int:
-        return int(murmur2(record.key or b"") & 0x7FFFFFFF) % partitions
+        return partition_of(record, partitions)
 
     for number, of_partition in groupby(sorted(records, key=partition), key=partition):
         await publisher.publish(topic, number, of_partition)
