@@ -34,9 +34,10 @@ from stream.bench.pipeline import pin
 from stream.bench.score import SHAPES, Rows, trained
 from stream.brokers import ApacheKafka
 from stream.demo.installation import await_ready, free_ports
-from stream.kafka.connection import connection_of
+from stream.kafka.connection import Connection, connection_of
 from stream.kafka.packing import OutColumns, PackedRecords, pack
 from stream.kafka.publisher import Publisher
+from stream.kafka.records import records_of
 from stream.kafka.topics import create_topics
 from stream.process.supervisor import RoleProcess
 from stream.settings import KafkaSettings, Settings, read_settings
@@ -65,14 +66,22 @@ _PATIENCE_SECONDS = 180.0
 _LOOK_SECONDS = 0.05
 _PREDICTED_ROWS, _PREDICTED_SECONDS = 1_024, 2.0
 _STOP_SECONDS = 10.0
+_SETTLE_SECONDS = 20.0
 
 
 class Ran(msgspec.Struct, frozen=True):
-    """One run of one contender: wall time, and events a processor second of its process."""
+    """
+    One run of one contender: wall time, and events a processor second of its process.
+
+    `lost` counts the events that no committed record answers, `twice` the answers beyond one an
+    event, both as read from the topics afterwards.
+    """
 
     events: int
     events_per_second: float
     events_per_cpu_second: float
+    lost: int = 0
+    twice: int = 0
 
 
 class PeersBench(msgspec.Struct, frozen=True):
@@ -312,7 +321,30 @@ async def _measure(process: _Process, batches: Sequence[PackedRecords], seconds:
             group.create_task(send(2 * _WARM_UP, events))
             ended = await answered(2 * _WARM_UP + events, _PATIENCE_SECONDS + 10 * seconds)
         cpu_s = _cpu_seconds(process.pid) - cpu_before
-    return Ran(events, round(events / (ended - started), 1), round(events / cpu_s, 1))
+    lost, twice = await _checked(connection, process.answers, 2 * _WARM_UP + events)
+    return Ran(events, round(events / (ended - started), 1), round(events / cpu_s, 1), lost, twice)
+
+
+async def _checked(connection: Connection, topics: Sequence[str], events: int) -> tuple[int, int]:
+    """
+    Count the events that have no answer and the answers that stand again, by reading them.
+
+    The ends of topics do not tell: markers of transactions have offsets, too. Answers may still
+    come for a while.
+    """
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while True:
+        answers = [
+            record.value for topic in topics for record in await records_of(connection, topic)
+        ]
+        distinct = len({msgspec.json.decode(answer, type=_Answer).event_id for answer in answers})
+        if distinct >= events or time.monotonic() > deadline:
+            return events - distinct, len(answers) - distinct
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+class _Answer(msgspec.Struct):
+    event_id: str
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -24,8 +24,8 @@ def flame_graph(pid: int, output: Path) -> Iterator[None]:
     Sample all threads of a process while the block runs, then write a flame graph to `output`.
 
     The process is never halted for a sample. Waiting threads are left out, compiled code counts
-    for the Python function that called it. Raises NotProfiled where py-spy is missing, may not
-    look into the process (it needs ptrace), or the process ends meanwhile.
+    for the Python function that called it. Raises NotProfiled where py-spy is missing, or may not
+    look into the process (it needs ptrace), or the process is not there.
     """
     program = shutil.which("py-spy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}")
     if program is None:
