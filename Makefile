@@ -27,7 +27,7 @@ bench: ready ## Measure one worker on one core, end to end and stage by stage
 
 .PHONY: test
 test: ready ## All tests but `faults`; those that need a real broker take one from Docker or Java
-	$(RUN) pytest --ignore=tests/faults
+	$(RUN) pytest --ignore=tests/faults -n auto --dist loadfile
 
 # Inputs, damaged releases and tables, and models of a run of the fuzzers; SEED repeats it.
 COUNT ?= 100000

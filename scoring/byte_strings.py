@@ -43,6 +43,23 @@ class ByteStrings(Sequence[bytes | None]):
         starts = np.arange(count, dtype=np.int64) * width
         return cls(rows.reshape(-1), starts, np.full(count, width, np.int64))
 
+    @classmethod
+    def joined(cls, columns: "Sequence[ByteStrings]") -> "ByteStrings":
+        """Lay the strings of several columns one after the other, each buffer but once."""
+        buffers: dict[int, NDArray[np.uint8]] = {}
+        begins: dict[int, int] = {}
+        end = 0
+        for column in columns:
+            if id(column.data) not in buffers:
+                buffers[id(column.data)] = column.data
+                begins[id(column.data)] = end
+                end += len(column.data)
+        return cls(
+            np.concatenate(list(buffers.values())),
+            np.concatenate([column.starts + begins[id(column.data)] for column in columns]),
+            np.concatenate([column.lengths for column in columns]),
+        )
+
     def __len__(self) -> int:
         return len(self.starts)
 

@@ -331,8 +331,8 @@ class ApplicationDecoder:
         if near and 0 <= submitted_us < _END_US:
             return submitted_us
         rule = (
-            f"submitted_at lies at most {self._limits.age} before and {self._limits.ahead} after "
-            f"the record's own time"
+            f"submitted_at lies at most {self._limits.age / timedelta(days=1):g} days before and "
+            f"{self._limits.ahead.total_seconds():g} seconds after the record's own time"
         )
         if near:  # a producer may choose both
             rule = "submitted_at lies in the years 1970 to 2199"

@@ -39,6 +39,20 @@ class HeaderColumns(Sequence[Headers]):
         names = ByteStrings.of(name.encode(errors="replace") for name, _ in each)
         return cls(firsts, names, ByteStrings.of(value for _, value in each))
 
+    @classmethod
+    def joined(cls, columns: "Sequence[HeaderColumns]") -> "HeaderColumns":
+        """Lay the records of several columns one after the other."""
+        counts = np.concatenate([np.diff(one.firsts) for one in columns])
+        firsts = np.zeros(len(counts) + 1, np.int64)
+        np.cumsum(counts, out=firsts[1:])
+        # What lies before the first header of a column's first record is nobody's.
+        own = [slice(int(one.firsts[0]), int(one.firsts[-1])) for one in columns]
+        return cls(
+            firsts,
+            ByteStrings.joined([one.names[rows] for one, rows in zip(columns, own, strict=True)]),
+            ByteStrings.joined([one.values[rows] for one, rows in zip(columns, own, strict=True)]),
+        )
+
     def __len__(self) -> int:
         return len(self.firsts) - 1
 
@@ -82,6 +96,22 @@ class Poll:
         """Give the bytes of keys, values and headers."""
         columns = ByteStrings.of(self.keys), ByteStrings.of(self.values)
         return sum(map(ByteStrings.size, columns)) + HeaderColumns.of(self.headers).size()
+
+    @classmethod
+    def joined(cls, polls: "Sequence[Poll]") -> "Poll":
+        """Take polls of one partition that follow one another for one."""
+        first, *more = polls
+        if not more:
+            return first
+        return cls(
+            first.topic,
+            first.partition,
+            np.concatenate([np.asarray(poll.offsets, np.int64) for poll in polls]),
+            np.concatenate([np.asarray(poll.produced_at_ms, np.int64) for poll in polls]),
+            ByteStrings.joined([ByteStrings.of(poll.keys) for poll in polls]),
+            ByteStrings.joined([ByteStrings.of(poll.values) for poll in polls]),
+            HeaderColumns.joined([HeaderColumns.of(poll.headers) for poll in polls]),
+        )
 
     def since(self, offset: int) -> "Poll":
         """Give the records from an offset on."""

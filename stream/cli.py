@@ -1,11 +1,14 @@
 """The command line: every command by its name."""
 
+import asyncio
+import logging
 import signal
 import sys
 
 import typer
 
 from stream.commands import asking, featuring, making, measuring, parking, reconciling, running
+from stream.process.loops import LoopPolicy
 
 
 def _group(meaning: str) -> typer.Typer:
@@ -80,4 +83,8 @@ app.command("profile")(measuring.profile)
 def main() -> None:
     """Run the command line; SIGTERM ends a command as Ctrl-C does: in order."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    # A command without a log says in its own line why it ended; a worker's log replaces this.
+    logging.getLogger().addHandler(logging.NullHandler())
+    # For all loops, as Faust's consumer has one of its own.
+    asyncio.set_event_loop_policy(LoopPolicy())
     app()

@@ -5,13 +5,11 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import faust
 import numpy as np
 import pyarrow as pa
 import structlog
-import uvloop
 from faust.exceptions import ConsumerNotStarted
 
 from monitoring.metrics import Metrics
@@ -32,9 +30,6 @@ from stream.status import Facts, add_status, last_progress_of, waiting_of
 from stream.store import store_of
 from stream.transport.consumer import PollConsumer
 from stream.transport.gone import Gone, RecordsGone
-
-if TYPE_CHECKING:
-    pass
 
 logger = structlog.get_logger(__name__)
 
@@ -70,8 +65,6 @@ class Worker(faust.Worker):
 def run_worker(settings: Settings, role: Role, parts: "Parts | None" = None) -> None:
     """Run a role until it is told to stop; exits the process. Raises CannotListen."""
     parts = parts or Parts()
-    # Both loops of a worker, as Faust's consumer has one of its own.
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     if settings.status.port:
         check_address(settings.status.host, settings.status.port)
     await_neighbour(

@@ -25,14 +25,20 @@ async def committed(kafka: KafkaSettings, topic: str, count: int) -> list[bytes]
 
 async def no_transaction_open(kafka: KafkaSettings, *topics: str) -> None:
     """Wait until the markers of all transactions stand on topics, so that readers see them all."""
+    async with asyncio.timeout(_TIMES * _PAUSE_S):
+        while True:
+            if not await transaction_open(kafka, *topics):
+                return
+            await asyncio.sleep(_PAUSE_S)
+
+
+async def transaction_open(kafka: KafkaSettings, *topics: str) -> bool:
+    """Say whether the marker of a transaction is missing on topics: readers do not see it yet."""
     tps = [TopicPartition(topic, n) for topic in topics for n in range(kafka.partitions)]
     connection = connection_of(kafka)
     async with (
-        asyncio.timeout(_TIMES * _PAUSE_S),
         connection.consumer(isolation_level="read_committed") as committed,
         connection.consumer() as written,
     ):
-        while True:
-            if await committed.end_offsets(tps) == await written.end_offsets(tps):
-                return
-            await asyncio.sleep(_PAUSE_S)
+        seen, there = await committed.end_offsets(tps), await written.end_offsets(tps)
+    return bool(seen != there)

@@ -1,9 +1,14 @@
-"""Servers for the tests, and a plain word about the tests that had none."""
+"""
+Servers for the tests, and a plain word about the tests that had none.
+
+pytest-xdist runs the tests in several processes: each has servers of its own, or shares those whose
+address it was given, and what it knows goes to the one that prints.
+"""
 
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hypothesis
 import pytest
@@ -15,11 +20,9 @@ from tests.clickhouse import ADDRESS as CLICKHOUSE_ADDRESS
 from tests.clickhouse import ChdbServer, Server, real_clickhouse
 from tests.secured import PASSWORD, USERS, SecuredKafka, secured_kafka
 
-_ADDRESS = pytest.StashKey[str | None]()
-_CLICKHOUSE_ADDRESS = pytest.StashKey[str | None]()
-_CLICKHOUSE = pytest.StashKey[str]()
-_REQUIRED = pytest.StashKey[bool]()
-_NOT_RUN = pytest.StashKey[dict[str, str]]()
+_GIVEN = pytest.StashKey[dict[str, str]]()
+_CLICKHOUSE = pytest.StashKey[set[str]]()
+_NO_BROKER = "no real broker: "
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,10 +35,30 @@ def pytest_configure(config: pytest.Config) -> None:
     # Machines are noisy, and what is compiled is so at its first use.
     hypothesis.settings.register_profile("creditstream", deadline=None)
     hypothesis.settings.load_profile("creditstream")
-    config.stash[_ADDRESS] = os.environ.pop(ADDRESS, None)
-    config.stash[_CLICKHOUSE_ADDRESS] = os.environ.pop(CLICKHOUSE_ADDRESS, None)
-    config.stash[_REQUIRED] = os.environ.pop(REQUIRED, "") not in {"", "0"}
-    config.stash[_NOT_RUN] = {}
+    names = (ADDRESS, CLICKHOUSE_ADDRESS, REQUIRED)
+    given = {name: os.environ.pop(name) for name in names if name in os.environ}
+    config.stash[_GIVEN] = getattr(config, "workerinput", {}).get("given", given)
+    config.stash[_CLICKHOUSE] = set()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a process of xdist what was taken out of the environment."""
+    node.workerinput["given"] = node.config.stash[_GIVEN]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take from a process of xdist what it knows."""
+    origins = node.config.stash[_CLICKHOUSE]
+    origins.update(getattr(node, "workeroutput", {}).get("clickhouse", ()))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave what this process knows to the one that prints."""
+    if hasattr(session.config, "workeroutput"):
+        origins = session.config.stash[_CLICKHOUSE]
+        session.config.workeroutput["clickhouse"] = sorted(origins)
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +73,7 @@ def _session_broker(pytestconfig: pytest.Config) -> Iterator[str | BrokerUnavail
     # An error here would be raised once; kept as a value, each test can be counted.
     with ExitStack() as stack:
         try:
-            servers = stack.enter_context(real_kafka(pytestconfig.stash[_ADDRESS]))
+            servers = stack.enter_context(real_kafka(pytestconfig.stash[_GIVEN].get(ADDRESS)))
         except BrokerUnavailable as unavailable:
             yield unavailable
         else:
@@ -112,9 +135,9 @@ def clickhouse_server(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """A ClickHouse server over HTTP, which all tests share: use a database of your own."""
-    address = pytestconfig.stash[_CLICKHOUSE_ADDRESS]
+    address = pytestconfig.stash[_GIVEN].get(CLICKHOUSE_ADDRESS)
     with real_clickhouse(address, tmp_path_factory.mktemp("clickhouse")) as server:
-        pytestconfig.stash[_CLICKHOUSE] = server.origin
+        pytestconfig.stash[_CLICKHOUSE].add(server.origin)
         yield server
 
 
@@ -133,21 +156,21 @@ def chdb_server(_session_chdb_server: ChdbServer) -> Iterator[ChdbServer]:
 
 
 def _not_run(request: pytest.FixtureRequest, why: BrokerUnavailable) -> NoReturn:
-    if request.config.stash[_REQUIRED]:
+    if request.config.stash[_GIVEN].get(REQUIRED, "") not in {"", "0"}:
         pytest.fail(f"{REQUIRED} is set, and there is no real broker: {why}")
-    request.config.stash[_NOT_RUN][request.node.nodeid] = str(why)
-    pytest.skip(f"no real broker: {why}")
+    pytest.skip(f"{_NO_BROKER}{why}")
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Say which ClickHouse answered and, by number, which tests had no real broker."""
-    if _CLICKHOUSE in config.stash:
-        terminalreporter.line(f"ClickHouse server of the tests: {config.stash[_CLICKHOUSE]}")
-    not_run = config.stash[_NOT_RUN]
-    if not_run:
+    origins = config.stash[_CLICKHOUSE]
+    for origin in sorted(origins):
+        terminalreporter.line(f"ClickHouse server of the tests: {origin}")
+    skipped = (str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ()))
+    why = [reason.split(_NO_BROKER, 1)[1] for reason in skipped if _NO_BROKER in reason]
+    if why:
         terminalreporter.section("no real broker", yellow=True)
-        reasons = "; ".join(sorted(set(not_run.values())))
-        count = len(not_run)
-        terminalreporter.line(f"{count} tests need a real broker and were not run: {reasons}")
+        reasons = "; ".join(sorted(set(why)))
+        terminalreporter.line(f"{len(why)} tests need a real broker and were not run: {reasons}")

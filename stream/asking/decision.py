@@ -33,8 +33,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SHOWN = 12  # features
 
 
+class DecisionIdInvalid(Exception):
+    """A text is no decision id; says what is one."""
+
+
 class DecisionNotFound(Exception):
-    """No decision has that id in the store, or it is no id, or several decisions have it."""
+    """No decision has that id in the store, or several decisions have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,12 @@ class Reproduction:
 
 
 def find_decision(settings: Settings, decision_id: str) -> dict[str, Any]:
-    """Find a decision's ledger row; raises DecisionNotFound and the store's errors."""
+    """Find a decision's ledger row; DecisionIdInvalid, DecisionNotFound, store's."""
     try:
         identity = UUID(decision_id)
     except ValueError:
         msg = f"{decision_id!r} is no decision id, which is a UUID"
-        raise DecisionNotFound(msg) from None
+        raise DecisionIdInvalid(msg) from None
     rows: pa.Table = ask(settings, _FIND.format(id=identity))
     if not len(rows):
         msg = f"no decision has the id {identity} in {settings.store.url}"

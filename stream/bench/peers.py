@@ -39,6 +39,7 @@ from stream.kafka.packing import OutColumns, PackedRecords, pack
 from stream.kafka.publisher import Publisher
 from stream.kafka.records import records_of
 from stream.kafka.topics import create_topics
+from stream.process.children import await_end
 from stream.process.supervisor import RoleProcess
 from stream.settings import KafkaSettings, Settings, read_settings
 
@@ -271,11 +272,7 @@ def _peer(
         raise PeerFailed(msg) from None
     finally:
         process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        await_end(process, _STOP_SECONDS)
 
 
 class PeerFailed(Exception):

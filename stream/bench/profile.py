@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stream.process.children import await_end
+
 _SAMPLES_A_SECOND = "200"
 _WRITING_SECONDS = 30.0
 
@@ -43,14 +45,13 @@ def flame_graph(pid: int, output: Path) -> Iterator[None]:
             sampling = subprocess.Popen(command, stdout=said, stderr=said)  # noqa: S603
             try:
                 yield
-            finally:
-                # As Ctrl-C does: it draws what it has.
-                sampling.send_signal(signal.SIGINT)
-                try:
-                    sampling.wait(_WRITING_SECONDS)
-                except subprocess.TimeoutExpired:
-                    sampling.kill()
-                    sampling.wait()
+            except BaseException:
+                sampling.kill()
+                sampling.wait()
+                raise
+            # As Ctrl-C does: it draws what it has.
+            sampling.send_signal(signal.SIGINT)
+            await_end(sampling, _WRITING_SECONDS)
         if not drawn.is_file():
             lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             msg = (

@@ -4,6 +4,7 @@ import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,7 +27,7 @@ SetOptions = Annotated[
     list[str] | None, typer.Option("--set", help="A setting, as kafka.partitions=8; repeatable.")
 ]
 
-UNREACHABLE, NOT_ALLOWED, BAD_SETTINGS = 69, 77, 78
+USAGE, UNREACHABLE, NOT_ALLOWED, BAD_SETTINGS = 2, 69, 77, 78
 
 
 def settings_of(assign: list[str] | None) -> Any:
@@ -44,13 +45,23 @@ def settings_of(assign: list[str] | None) -> Any:
     return read_settings(assigned)
 
 
+def moment(text: str) -> datetime:
+    """Read a time or day in ISO 8601, in UTC where it has no offset: what options of time parse."""
+    try:
+        at = datetime.fromisoformat(text)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        msg = f"{text!r} is no time as 2026-11-25T14:00 or 2026-11-25T14:00:00+01:00"
+        raise typer.BadParameter(msg) from None
+
+
 def roles_of(agents: str | None) -> Any:
     """Give the roles that are named, by comma; all where none is. Ends the program for others."""
     from stream.kafka.roles import ROLES
 
     named = ROLES if agents is None else [role.strip() for role in agents.split(",")]
     if unknown := [role for role in named if role not in ROLES]:
-        fail(f"no agents are called {unknown[0]!r}; there are {', '.join(ROLES)}", 2)
+        fail(f"no agents are called {unknown[0]!r}; there are {', '.join(ROLES)}", USAGE)
     return [role for role in ROLES if role in named]
 
 
@@ -69,6 +80,8 @@ def errors() -> Iterator[None]:
         module, name = type(error).__module__.split(".")[0], type(error).__name__
         if name == "SettingsInvalid":
             fail(str(error), BAD_SETTINGS)
+        if name in ("DecisionIdInvalid", "NoSuchPartition"):
+            fail(str(error), USAGE)
         if name in ("KafkaRefused", "RightsMissing"):
             fail(str(error), NOT_ALLOWED)
         if name in (

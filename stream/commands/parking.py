@@ -3,18 +3,17 @@
 import asyncio
 import json
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.commands.boundary import Json, SetOptions, errors, fail, settings_of
+from stream.commands.boundary import Json, SetOptions, errors, fail, moment, settings_of
 
 if TYPE_CHECKING:
     from stream.parked.events import ParkedTopic, Wanted
     from stream.parked.redriving import RedrivePlan
 
-_MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 _SHOWN = 20
 
 _Places = Annotated[
@@ -28,10 +27,12 @@ _Places = Annotated[
 _Code = Annotated[str | None, typer.Option(help="Of this cause: malformed, invalid, ….")]
 _Stage = Annotated[str | None, typer.Option(help="Parked at this stage: decode, ….")]
 _Since = Annotated[
-    datetime | None, typer.Option(formats=_MOMENTS, help="Parked at this time or later (UTC).")
+    datetime | None,
+    typer.Option(parser=moment, metavar="TIME", help="Parked at this time or later (UTC)."),
 ]
 _Until = Annotated[
-    datetime | None, typer.Option(formats=_MOMENTS, help="Parked before this time (UTC).")
+    datetime | None,
+    typer.Option(parser=moment, metavar="TIME", help="Parked before this time (UTC)."),
 ]
 _Driven = Annotated[
     bool | None,
@@ -131,11 +132,7 @@ def _wanted(
         parsed = tuple(map(Places.parse, places or ()))
     except PlaceInvalid as invalid:
         raise typer.BadParameter(str(invalid), param_hint="PLACE") from None
-    return Wanted(parsed, code, stage, _in_utc(since), _in_utc(until), redriven)
-
-
-def _in_utc(at: datetime | None) -> datetime | None:
-    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
+    return Wanted(parsed, code, stage, since, until, redriven)
 
 
 async def _list(settings: Any, wanted: "Wanted", limit: int | None, *, as_json: bool) -> None:

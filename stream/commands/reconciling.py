@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stream.commands.boundary import Json, SetOptions, errors, settings_of
+from stream.commands.boundary import Json, SetOptions, errors, moment, settings_of
 
 _WIDTH = 200
 
@@ -17,10 +17,16 @@ def reconcile(
         float, typer.Option(min=0.01, max=87_600, help="How far back, where --since is not given.")
     ] = 24,
     since: Annotated[
-        str | None, typer.Option(help="From this time on, as 2026-11-25T14:00; UTC by default.")
+        datetime | None,
+        typer.Option(
+            parser=moment,
+            metavar="TIME",
+            help="From this time on, as 2026-11-25T14:00; UTC by default.",
+        ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help="To before this time; not given: to now.")
+        datetime | None,
+        typer.Option(parser=moment, metavar="TIME", help="To before this time; not given: to now."),
     ] = None,
     partition: Annotated[
         list[int] | None, typer.Option(min=0, help="Of the applications; repeatable. All.")
@@ -41,29 +47,18 @@ def reconcile(
     from stream.reconcile.run import reconcile as run
     from stream.reconcile.snapshot import Period
 
-    end = None if until is None else _time(until, "--until")
-    begin = _time(since, "--since") if since is not None else None
-    if begin is None:
-        begin = (end or datetime.now(UTC)) - timedelta(hours=hours)
-    if end is not None and end <= begin:
-        msg = f"{end.isoformat()} is not after {begin.isoformat()}"
+    if since is None:
+        since = (until or datetime.now(UTC)) - timedelta(hours=hours)
+    if until is not None and until <= since:
+        msg = f"{until.isoformat()} is not after {since.isoformat()}"
         raise typer.BadParameter(msg, param_hint="--until")
     with errors():
         settings = settings_of(assign)
         with asked(settings) if store else nullcontext() as rows:
-            found = asyncio.run(run(settings, Period(begin, end), rows, partition))
+            found = asyncio.run(run(settings, Period(since, until), rows, partition))
         if as_json:
             typer.echo(msgspec.json.encode(found).decode())
         else:
             console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH)
             print_report(found, console)
         raise typer.Exit(0 if found.good else 1)
-
-
-def _time(text: str, option: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except (ValueError, OverflowError):
-        msg = f"{text!r} is no time as 2026-11-25T14:00 or 2026-11-25T14:00:00+01:00"
-        raise typer.BadParameter(msg, param_hint=option) from None

@@ -1,5 +1,6 @@
 """Commands that run something: the demo, workers, and senders of applications."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from stream.commands.boundary import (
     SetOptions,
     Tables,
     errors,
+    moment,
     roles_of,
     settings_of,
 )
@@ -87,21 +89,42 @@ def init(assign: SetOptions = None) -> None:
 
 
 def send(
-    file: Path,
-    key: str = "application_id",
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="Parquet, CSV or JSON lines (.jsonl)."),
+    ],
+    key: Annotated[str, typer.Option(help="The column of application ids.")] = "application_id",
     run: Annotated[
-        str | None, typer.Option(help="Begins each event's id; default: the file's digest.")
+        str | None,
+        typer.Option(help="Begins each event's id; default: a digest of file, key and time."),
+    ] = None,
+    submitted_at: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=moment,
+            metavar="TIME",
+            help="Of rows without a time of their own; default: when the file was last changed.",
+        ),
     ] = None,
     assign: SetOptions = None,
 ) -> None:
-    """Send a file's rows as application events."""
+    """
+    Send a file's rows as application events.
+
+    A file sent again makes the same events, which are decided once: also after an error half way.
+    """
     import asyncio
 
-    from stream.sending.files import send_file
+    from stream.sending.files import FileRun, send_file
 
     with errors():
+        settings = settings_of(assign)
+        of_file = FileRun.of(file, key, settings.events, run, submitted_at)
+        count = asyncio.run(send_file(settings.kafka, file, key, of_file))
         typer.echo(
-            f"{asyncio.run(send_file(settings_of(assign).kafka, file, key, run))} events sent"
+            f"{count:,} event{'' if count == 1 else 's'} sent, submitted "
+            f"{of_file.submitted_at:%Y-%m-%d %H:%M:%S} UTC where a row says nothing else; "
+            f"ids begin with {of_file.name}"
         )
 
 

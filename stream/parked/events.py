@@ -23,6 +23,9 @@ _PLACES = re.compile(
     r"(?:-(?P<last>\d{1,19}))?"
 )
 
+# The path of another code says nothing, or may hold names that the event made up.
+_NAMED_BY_CONTRACT = frozenset({"invalid", "timestamp", "conflicting_duplicate"})
+
 Cause = tuple[str, str, str]
 """Stage, code, and the path where the code alone says too little."""
 
@@ -87,8 +90,7 @@ class Parked(NamedTuple):
         """What it is counted under: few, however many events there are."""
         if self.event is None:
             return "", "damaged", ""
-        # A path of other codes may hold names that the event made up.
-        path = self.event.path if self.event.code == "invalid" else ""
+        path = self.event.path if self.event.code in _NAMED_BY_CONTRACT else ""
         return self.event.stage, self.event.code, path
 
 

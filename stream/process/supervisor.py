@@ -14,6 +14,7 @@ from types import FrameType
 import structlog
 
 from stream.kafka.roles import Role
+from stream.process.children import await_end
 from stream.settings import PREFIX, Settings, environment_of
 
 logger = structlog.get_logger(__name__)
@@ -92,11 +93,7 @@ class Command:
         """Wait for its end; give the exit code."""
         if self._process is None:
             return 0
-        try:
-            return self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+        return await_end(self._process, _STOP_SECONDS)
 
 
 class RoleProcess(Command):

@@ -90,9 +90,11 @@ def print_report(report: Report, console: Console) -> None:
     console.print(table)
     lines = list(report.notes)
     if total.unjudged:
-        lines.append(f"{total.unjudged:,} applications are not judged: see above")
+        some = "application is" if total.unjudged == 1 else "applications are"
+        lines.append(f"{total.unjudged:,} {some} not judged: see above")
     if total.again:
-        lines.append(f"{total.again:,} decisions stand on their topic again: at least once")
+        some = "decision stands on its" if total.again == 1 else "decisions stand on their"
+        lines.append(f"{total.again:,} {some} topic again")
     lines += _differences(report)
     if report.good:
         told = f"all {total.consumed:,} applications are accounted for"

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from stream.kafka.packing import OutRecord
 from stream.kafka.publisher import Publisher
 from stream.kafka.rights import Right, check_rights
 from stream.sending.simulator import Applicant, Sent, Simulator, cloud_event, send_all, send_at_rate
-from stream.settings import KafkaSettings
+from stream.settings import EventSettings, KafkaSettings
 
 _CHUNK = 2_000
 # A step of the event loop at most: 30 ms where an applicant has hundreds of rows.
@@ -54,15 +54,68 @@ def applicants_of(prepared: Prepared) -> Applicants:
     return Applicants(prepared.applications)
 
 
-async def send_file(kafka: KafkaSettings, path: Path, key: str, run: str | None = None) -> int:
+@dataclass(frozen=True, slots=True)
+class FileRun:
+    """
+    What a file's rows do not say of their events: how ids begin, and when they were submitted.
+
+    It follows from the file and not from the clock, so that who sends a file again, after an
+    error half way or by mistake, sends the same bytes, which are known as sent again.
+    """
+
+    name: str
+    submitted_at: datetime
+
+    @classmethod
+    def of(
+        cls,
+        path: Path,
+        key: str,
+        limits: EventSettings,
+        name: str | None = None,
+        submitted_at: datetime | None = None,
+    ) -> "FileRun":
+        """
+        Make the run of a file; by default it is submitted when the file was last changed.
+
+        Without a `name` the digest of content, key and time is one, so that events of two files are
+        not taken for one another. Raises RowsRefused for a file that cannot be read, and for one
+        so old that its events would be parked.
+        """
+        try:
+            changed = datetime.fromtimestamp(path.stat().st_mtime_ns // 10**9, UTC)
+            content = path.read_bytes()
+        except OSError as error:
+            msg = f"{path}: {error.strerror}"
+            raise RowsRefused(msg) from None
+        if submitted_at is None:
+            age = datetime.now(UTC) - changed
+            if age > timedelta(days=limits.max_age_days):
+                too = f"more than {limits.max_age_days:g} days ago"
+            elif -age > timedelta(seconds=limits.max_ahead_seconds):
+                too = "in the future"
+            else:
+                too = ""
+            if too:
+                msg = (
+                    f"{path}: last changed {changed:%Y-%m-%d}, {too}, when its events would have "
+                    "been submitted: say when with --submitted-at"
+                )
+                raise RowsRefused(msg)
+            submitted_at = changed
+        if name is None:
+            said = f"\n{key}\n{submitted_at.isoformat()}".encode()
+            name = f"send-{hashlib.sha256(content + said).hexdigest()[:12]}"
+        return cls(name, submitted_at)
+
+
+async def send_file(kafka: KafkaSettings, path: Path, key: str, run: FileRun) -> int:
     """
     Send each row as an application event; columns beside the key are its attributes.
 
-    `run` begins the events' ids. Without one the file's digest does, so that events of two files
-    are not taken for one another. Raises RowsRefused, KafkaUnavailable, KafkaRefused,
-    RightsMissing.
+    Raises RowsRefused, KafkaUnavailable, KafkaRefused, RightsMissing.
     """
-    records = records_of(path, key, run or _run_of(path))
+    records = records_of(path, key, run)
     connection = connection_of(kafka)
     await check_rights(connection, [Right("Write", "topic", kafka.applications)])
     async with (
@@ -75,8 +128,12 @@ async def send_file(kafka: KafkaSettings, path: Path, key: str, run: str | None 
     return len(records)
 
 
-def records_of(path: Path, key: str, run: str) -> list[OutRecord]:
-    """Make the events of a file's rows, as `send_file` sends them; raises RowsRefused."""
+def records_of(path: Path, key: str, run: FileRun) -> list[OutRecord]:
+    """
+    Make the events of a file's rows, as `send_file` sends them; raises RowsRefused.
+
+    A row's own `event_id` and `submitted_at` go before those of the run.
+    """
     rows = read_rows(path, key)
     for name, column in zip(rows.column_names, rows.columns, strict=True):
         if any(pc.any(pc.is_inf(floats)).as_py() for floats in _floats(column)):
@@ -88,9 +145,8 @@ def records_of(path: Path, key: str, run: str) -> list[OutRecord]:
         if not isinstance(application_id, int):
             msg = f"{path}: row {number}: key {application_id!r} is no whole number"
             raise RowsRefused(msg)
-        event_id = str(row.pop("event_id", f"{run}-{number:08d}"))
-        at = datetime.now(UTC)
-        submitted_at = str(row.pop("submitted_at", at.isoformat()))
+        event_id = str(row.pop("event_id", f"{run.name}-{number:08d}"))
+        submitted_at = str(row.pop("submitted_at", run.submitted_at.isoformat()))
         event = {
             "event_id": event_id,
             "application_id": application_id,
@@ -100,9 +156,9 @@ def records_of(path: Path, key: str, run: str) -> list[OutRecord]:
         if not row:
             del event["attributes"]
         headers = cloud_event(event_id, submitted_at, _SOURCE)
-        at_ms = int(at.timestamp() * 1000)
+        sent_ms = int(datetime.now(UTC).timestamp() * 1000)
         key_bytes = str(application_id).encode()
-        records.append(OutRecord(key_bytes, _ENCODER.encode(event), headers, at_ms))
+        records.append(OutRecord(key_bytes, _ENCODER.encode(event), headers, sent_ms))
     return records
 
 
@@ -115,10 +171,6 @@ def _floats(column: Any) -> Iterator[Any]:
             yield from _floats(part)
     elif pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         yield from _floats(pc.list_flatten(column))
-
-
-def _run_of(path: Path) -> str:
-    return f"send-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
 
 
 async def simulate_example(

@@ -25,7 +25,7 @@ from stream.kafka.packing import OutRecord
 from stream.kafka.publisher import Publisher
 from stream.reconcile.run import reconcile
 from stream.reconcile.snapshot import Period
-from stream.sending.files import send_file
+from stream.sending.files import FileRun, send_file
 from stream.settings import KafkaSettings, Settings
 from tests.committed import committed
 from tests.e2e.installation import (
@@ -230,7 +230,8 @@ def test_served_decisions_equal_offline_ones_for_all_clients(
     clients = score_file(prepared.everyone, release, tmp_path / "offline.parquet", "application_id")
 
     with running(settings, "scoring", "sink") as (processes, door):
-        asyncio.run(send_file(settings.kafka, prepared.everyone, "application_id", "all"))
+        run = FileRun.of(prepared.everyone, "application_id", settings.events, "all")
+        asyncio.run(send_file(settings.kafka, prepared.everyone, "application_id", run))
         wait_for(door, DISTINCT, clients, processes)
         served = door.query(
             "SELECT application_id, default_probability, toInt32(score) AS score, "

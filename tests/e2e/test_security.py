@@ -148,6 +148,8 @@ def test_workers_decide_with_the_rights_of_the_docs_and_name_one_that_is_taken_a
         wait_for(door, DISTINCT, EVENTS + 20, [*processes, worker.process])
 
     assert [one.process.starts for one in (sink, monitor)] == [1, 1]
+    for kept in tmp_path.glob("*.log"):
+        assert "worker.stop_overdue" not in kept.read_text()
     said += log.read_text() + by_doctor + by_doctor_again
     assert "refuses user 'scoring' by SCRAM-SHA-512" in said
     assert "worker.starting" in said

@@ -30,6 +30,7 @@ from stream.kafka.topics import create_topics, describe_topics
 from stream.sending.simulator import Applicant
 from stream.settings import KafkaSettings, Settings, read_settings
 from tests.builders import a_release
+from tests.committed import transaction_open
 from tests.e2e.installation import count
 from tests.faults.checker import EXACTLY_ONCE, Checker, Promise, Verdict
 from tests.faults.ground import Ground
@@ -227,7 +228,8 @@ class Installation:
             for name in self.scoring:
                 self.processes.signal(name, number)
             if number == signal.SIGSTOP:
-                self.load.send(backlog)
+                # Asleep for longer, a worker would be fenced off, and fail when it stops.
+                self.load.send(backlog, SESSION_S / 2)
         time.sleep(_BEGIN_SECONDS)
 
     def longest_pause_s(self, since: float) -> float:
@@ -282,6 +284,13 @@ class Installation:
         """
         self.load.pause()
         self.wait_until(lambda: self.lag() == 0, "the scoring group has read all")
+        # A commit moves the offset; its markers come to the other topics a moment later.
+        kafka = self.outside.model_copy(update={"partitions": self.partitions})
+        outputs = kafka.decisions, kafka.parked, kafka.ledger
+        self.wait_until(
+            lambda: not asyncio.run(transaction_open(kafka, *outputs)),
+            "all transactions have their markers",
+        )
         store = self.store()
         if self._checker is None or whole:
             self._checker = Checker(self.outside, store, self._stock.pipelines, self.promise)

@@ -1,6 +1,7 @@
 """A producer of applications, in a thread of its own, that logs what the broker acknowledged."""
 
 import asyncio
+import math
 import random
 import threading
 import time
@@ -86,11 +87,15 @@ class Load:
         if self._error is not None:
             raise self._error
 
-    def send(self, count: int) -> None:
-        """Send so many more as fast as the broker takes them, then at the rate of before."""
-        wanted = self.events + count
+    def send(self, count: int, most_s: float = math.inf) -> None:
+        """
+        Send so many more as fast as the broker takes them, then at the rate of before.
+
+        After `most_s` seconds those that are sent by then must do.
+        """
+        wanted, deadline = self.events + count, time.monotonic() + most_s
         self.rate, before = 0, self.rate
-        while self.events < wanted:
+        while self.events < wanted and time.monotonic() < deadline:
             time.sleep(_CHUNK_SECONDS)
             assert self._thread.is_alive(), self._error
         self.rate = before

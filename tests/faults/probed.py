@@ -30,6 +30,7 @@ from sinks.store import ClickHouse
 from stream.commands.boundary import errors, roles_of
 from stream.kafka.connection import Connection, connection_of
 from stream.process.logs import configure_logging
+from stream.process.loops import LoopPolicy
 from stream.process.supervisor import end_with_parent
 from stream.settings import KafkaSettings, Settings, read_settings
 from stream.store import store_of
@@ -282,6 +283,7 @@ def monitor_parts(points: Points) -> Parts:
 def main() -> None:
     """Run one role's worker, by the environment's settings, like the command of that name."""
     points = Points(Path(sys.argv[1]))
+    asyncio.set_event_loop_policy(LoopPolicy())
     shift_clocks(points)
     tell_when_asked()
     (role,) = roles_of(sys.argv[sys.argv.index("--agents") + 1])

@@ -293,3 +293,10 @@ def test_compose_runs_the_same_kafka_as_the_tests() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 
     assert services["kafka"]["image"] == f"apache/kafka:{kafka_version()}"
+
+
+def test_kafka_is_none_of_those_that_lose_the_markers_of_transactions() -> None:
+    major, minor, patch = map(int, kafka_version().split("."))
+
+    # KAFKA-20734, docs/decisions/0021; 4.4.0 has it still.
+    assert not (4, 3, 0) <= (major, minor, patch) <= (4, 4, 0)

@@ -64,4 +64,6 @@ def send(running: Installation, table: pa.Table, run: str, path: Path, key: str 
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
     said = answer(running, "send", str(path), "--run", run, "--key", key)
-    assert said == f"{len(table)} events sent\n"
+    events = f"{len(table):,} event{'' if len(table) == 1 else 's'}"
+    assert said.startswith(f"{events} sent, submitted "), said
+    assert said.endswith(f"; ids begin with {run}\n")

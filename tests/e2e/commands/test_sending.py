@@ -51,15 +51,21 @@ def test_a_file_sent_is_decided_whatever_its_format_and_the_name_of_its_key(
 def test_rows_of_two_files_are_two_events_and_a_file_sent_again_is_the_same(
     installation: Installation, tmp_path: Path
 ) -> None:
-    texts = {name: f"{KEY}\n88000001{end}" for name, end in (("a", ""), ("b", "\n"), ("c", "\n\n"))}
+    parked = "SELECT uniqExact(origin_partition, origin_offset) AS n FROM parked_events"
+    before = rows(installation, parked)[0]["n"]
+    for name, end in (("a", ""), ("b", "\n"), ("c", "\n\n")):
+        (tmp_path / f"{name}.csv").write_text(f"{KEY}\n88000001{end}")
     for name in ("a", "b", "b", "c"):
-        file = tmp_path / f"{name}.csv"
-        file.write_text(texts[name])
-        assert answer(installation, "send", str(file)) == "1 events sent\n"
+        said = answer(installation, "send", str(tmp_path / f"{name}.csv"))
+        assert said.startswith("1 event sent, submitted ")
+    (tmp_path / "last.csv").write_text(f"{KEY}\n-88000001\n")
+    answer(installation, "send", str(tmp_path / "last.csv"))
 
     query = "SELECT event_id FROM decisions WHERE application_id = 88000001"
     wait_until(lambda: len(rows(installation, query)) >= 3, 30, "the last is decided")
+    wait_until(lambda: rows(installation, parked)[0]["n"] > before, 30, "a refused one is parked")
     assert len(rows(installation, query)) == 3
+    assert rows(installation, parked)[0]["n"] == before + 1
 
 
 def test_simulate_sends_as_many_as_it_is_told(installation: Installation) -> None:

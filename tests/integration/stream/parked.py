@@ -79,12 +79,18 @@ class Installation:
         pipeline = with_limits(limits)
         found = [poll async for poll in self._polls(records)]
 
+        finished = asyncio.Event()
+
         def finish(poll: PollInFlight) -> None:
             self._finished[poll.poll.partition] = poll.next_offset
+            finished.set()
 
         async def all_polls() -> AsyncIterator[PollInFlight]:
+            # One after the other: those that wait together would be decided as one.
             for poll in found[:polls]:
+                finished.clear()
                 yield PollInFlight(poll, finish)
+                await finished.wait()
 
         await scoring_agent(kafka, delivery, lambda: pipeline, metrics, limit=limit)(all_polls())
         return metrics

@@ -17,8 +17,8 @@ from stream.kafka.rights import Right, RightsMissing, check_rights
 from stream.kafka.roles import ROLES, Role, rights_of
 from stream.kafka.topics import create_topics, describe_topics
 from stream.process.supervisor import console_script
-from stream.sending.files import send_file
-from stream.settings import KafkaSettings, Settings, environment_of
+from stream.sending.files import FileRun, send_file
+from stream.settings import EventSettings, KafkaSettings, Settings, environment_of
 from tests.certificates import Authority
 from tests.secured import KEY_PASSWORD, PASSWORD, SecuredKafka
 
@@ -207,12 +207,13 @@ async def test_who_may_not_send_applications_is_told_so(
     await create_topics(plainly(secured, kafka))
     file = tmp_path / "applications.csv"
     file.write_text("application_id\n7\n8\n")
+    run = FileRun.of(file, "application_id", EventSettings())
 
     with pytest.raises(RightsMissing, match=f"Write on topic {kafka.applications}; "):
-        await send_file(kafka, file, "application_id")
+        await send_file(kafka, file, "application_id", run)
     secured.grant("sender", Right("Write", "topic", kafka.applications))
 
-    assert await send_file(kafka, file, "application_id") == 2
+    assert await send_file(kafka, file, "application_id", run) == 2
 
 
 @pytest.mark.parametrize("by_file", [True, False])

@@ -66,3 +66,16 @@ def test_strings_of_one_width_are_numpys(strings: list[bytes]) -> None:
 @given(st.lists(st.binary(min_size=8, max_size=8)))
 def test_bytes_are_written_in_hexadecimal_digits(strings: list[bytes]) -> None:
     assert list(in_hex(ByteStrings.of(strings))) == [one.hex().encode() for one in strings]
+
+
+@given(st.lists(STRINGS, min_size=1, max_size=4), st.data())
+def test_columns_are_joined_also_those_that_share_a_buffer(
+    lists: list[list[bytes | None]], data: st.DataObject
+) -> None:
+    columns = []
+    for strings in lists:
+        column = ByteStrings.of(strings)
+        cut = data.draw(st.integers(0, len(strings)))
+        columns += [column[:cut], column[cut:]]
+
+    assert list(ByteStrings.joined(columns)) == [one for strings in lists for one in strings]

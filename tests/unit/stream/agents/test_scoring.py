@@ -1,3 +1,4 @@
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
@@ -68,6 +69,7 @@ class Kept:
     def __init__(self) -> None:
         self.recent = RecentEvents(0)
         self.offsets: list[int] = []
+        self.delivered: list[int] = []  # how many at once
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,7 +92,8 @@ class Kept:
     ) -> None:
         assert outputs
         assert parking is not None
-        self.offsets += poll.offsets
+        self.offsets += [int(offset) for offset in poll.offsets]
+        self.delivered.append(len(poll))
         self.parking = parking
 
 
@@ -124,19 +127,45 @@ async def test_what_is_delivered_or_another_owners_is_left_out() -> None:
     assert not of_another.finished
 
 
+async def test_polls_that_wait_are_decided_as_one_and_each_is_finished() -> None:
+    def in_flight(first: int) -> PollInFlight:
+        events = [an_event(event_id=f"e-{number}") for number in range(first, first + 2)]
+        poll = replace(a_poll(*events), offsets=range(first, first + 2))
+        return PollInFlight(poll, lambda _: None, end_offset=8)
+
+    polls = [in_flight(first) for first in range(2, 14, 2)]
+
+    async def all_polls() -> AsyncIterator[PollInFlight]:
+        for poll in polls:
+            yield poll
+
+    delivery = Kept()
+    agent = scoring_agent(KafkaSettings(), delivery, a_pipeline, Metrics.create())
+    await agent(all_polls())
+
+    assert delivery.offsets == list(range(2, 14))
+    assert len(delivery.delivered) < len(polls)
+    assert all(poll.finished for poll in polls)
+
+
 async def test_a_poll_that_crosses_the_limit_ends_the_agent_and_is_not_delivered() -> None:
     delivery = Kept()
     good, bad = an_event(), an_event(attributes=ATTRIBUTES | {"AGE": -3})
+    finished = asyncio.Event()
     first, crossing, behind = (
         PollInFlight(
-            replace(a_poll(*events), offsets=range(at, at + 4)), lambda _: None, end_offset=8
+            replace(a_poll(*events), offsets=range(at, at + 4)),
+            lambda _: finished.set(),
+            end_offset=8,
         )
         for at, events in ((2, [good, bad, bad, bad]), (6, [bad] * 4), (10, [good] * 4))
     )
 
     async def all_polls() -> AsyncIterator[PollInFlight]:
-        for poll in (first, crossing, behind):
-            yield poll
+        yield first
+        await finished.wait()
+        yield crossing
+        yield behind
 
     limit = ParkingLimit(longest_run=5)
     agent = scoring_agent(KafkaSettings(), delivery, a_pipeline, Metrics.create(), limit=limit)

@@ -8,7 +8,7 @@ from models.release import Release, open_release
 from scoring.decision import DecisionBatch
 from scoring.pipeline import Pipeline
 from sinks.ledger import decode, encode
-from stream.asking.decision import DecisionNotFound, find_decision, print_decision, reproduce
+from stream.asking.decision import DecisionIdInvalid, find_decision, print_decision, reproduce
 from stream.settings import Settings
 from tests.builders import SUBMITTED, a_poll, a_release, a_table, an_event
 
@@ -115,7 +115,7 @@ def test_what_differs_in_a_bit_is_named(
 
 
 def test_an_id_that_is_none_is_refused_before_anybody_is_asked() -> None:
-    with pytest.raises(DecisionNotFound, match="'seven' is no decision id, which is a UUID"):
+    with pytest.raises(DecisionIdInvalid, match="'seven' is no decision id, which is a UUID"):
         find_decision(Settings(), "seven")
 
 

@@ -32,13 +32,13 @@ def test_a_report_whose_store_does_not_answer_ends_with_69_too(tmp_path: Path) -
     )
 
     assert ended.returncode == 69
-    last = ended.stderr.splitlines()[-1]
-    assert last.startswith(f"error: cannot open the store http://{NOBODY}: ")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"error: cannot open the store http://{NOBODY}: ")
 
 
 @pytest.mark.parametrize("command", ["show", "reproduce"])
 def test_an_id_that_is_no_uuid_is_refused_before_anybody_is_asked(command: str) -> None:
-    line = refusal(creditstream("decision", command, "seven", *NO_STORE), 1)
+    line = refusal(creditstream("decision", command, "seven", *NO_STORE), 2)
 
     assert line == "error: 'seven' is no decision id, which is a UUID"
 

@@ -1,5 +1,6 @@
 """Workers and what sends applications: what is refused before anything is sent."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -53,7 +54,25 @@ def test_a_bad_row_is_told_by_its_place_in_the_file(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_refused_by_its_name() -> None:
-    assert "nowhere.parquet" in refusal(creditstream("send", "nowhere.parquet"), 1)
+    result = creditstream("send", "nowhere.parquet")
+
+    assert result.exit_code == 2
+    assert "nowhere.parquet" in result.stderr
+
+
+def test_a_file_too_old_to_be_decided_is_refused_unless_told_when_it_was_submitted(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "rows.csv").write_text("application_id\n7\n")
+    os.utime("rows.csv", (1e9, 1e9))
+
+    line = refusal(creditstream("send", "rows.csv", *NO_BROKER), 1)
+    assert line == (
+        "error: rows.csv: last changed 2001-09-09, more than 400 days ago, when its events would "
+        "have been submitted: say when with --submitted-at"
+    )
+    told = ("--submitted-at", "2026-11-25T14:00+01:00")
+    assert creditstream("send", "rows.csv", *told, *NO_BROKER).exit_code == 69
 
 
 def test_simulate_says_what_makes_the_applications_that_are_missing() -> None:

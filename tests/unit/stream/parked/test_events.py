@@ -133,6 +133,17 @@ def test_causes_are_counted_by_few_names_whatever_events_made_up() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("code", "path"),
+    [("timestamp", "$.submitted_at"), ("conflicting_duplicate", "$.event_id")],
+)
+def test_a_list_says_which_field_of_the_contract_was_refused(code: str, path: str) -> None:
+    one = parked(code=code, path=path)
+
+    assert told(one)["path"] == told_in_full(one)["path"] == path
+    assert events_table([one], driven=False)["path"].to_pylist() == [path]
+
+
 def test_a_list_tells_nothing_of_whom_an_event_is_about_and_a_page_all() -> None:
     listed = json.dumps(told(parked())) + str(events_table([parked(), DAMAGED], driven=True))
     shown = page(parked())

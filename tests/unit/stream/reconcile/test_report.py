@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import pytest
 from rich.console import Console
 
 from monitoring.difference import KINDS, MEANING, Kind
@@ -47,6 +48,17 @@ def test_each_hour_and_partition_has_its_row_and_all_have_their_sum() -> None:
     assert [hour, "0", "1,200", "1,190", "8", "2", "0", "0 + 0"] in rows
     assert ["all", "", "1,205", "1,195", "8", "2", "3", "5 + 0"] in rows
     assert not any("in ClickHouse" in line for line in said(a_report(store=False)))
+
+
+@pytest.mark.parametrize(
+    ("again", "line"),
+    [(1, "1 decision stands on its topic again"), (2, "2 decisions stand on their topic again")],
+)
+def test_decisions_that_a_crash_repeated_are_said_and_no_difference(again: int, line: str) -> None:
+    hours = [HourOfPartition(HOUR, 0, Counts(consumed=5, decided=5, again=again))]
+    report = Report(HOUR, HOUR, "at_least_once", False, hours, no_differences(), (), ())
+
+    assert said(report)[-2:] == [line, "all 5 applications are accounted for"]
 
 
 def test_what_differs_is_named_with_its_meaning_twenty_of_a_kind() -> None:

@@ -1,3 +1,6 @@
+import os
+import time
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -7,7 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.rows import RowsRefused
-from stream.sending.files import records_of
+from stream.sending.files import FileRun, records_of
+from stream.settings import EventSettings
+
+RUN = FileRun("run", datetime(2026, 11, 25, 13, tzinfo=UTC))
 
 
 def test_a_row_is_an_event_whose_numbers_are_json(tmp_path: Path) -> None:
@@ -20,7 +26,7 @@ def test_a_row_is_an_event_whose_numbers_are_json(tmp_path: Path) -> None:
     }
     pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
 
-    (record,) = records_of(tmp_path / "rows.parquet", "application_id", "run")
+    (record,) = records_of(tmp_path / "rows.parquet", "application_id", RUN)
 
     assert record.value is not None
     event = msgspec.json.decode(record.value)
@@ -38,4 +44,33 @@ def test_an_infinity_is_refused_wherever_it_is(tmp_path: Path, values: list[obje
     pq.write_table(pa.table({"application_id": [7], "rate": values}), tmp_path / "rows.parquet")
 
     with pytest.raises(RowsRefused, match="column 'rate' holds an infinity"):
-        records_of(tmp_path / "rows.parquet", "application_id", "run")
+        records_of(tmp_path / "rows.parquet", "application_id", RUN)
+
+
+def sent(path: Path) -> list[tuple[bytes | None, object]]:
+    run = FileRun.of(path, "application_id", EventSettings())
+    records = records_of(path, "application_id", run)
+    return [(record.value, record.headers) for record in records]
+
+
+def test_a_file_sent_again_is_the_same_events_and_one_changed_or_with_another_key_is_others(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("application_id,other\n7,8\n")
+    now = time.time()
+    os.utime(file, (now, now - 100))
+
+    first = sent(file)
+    again = sent(file)
+    os.utime(file, (now, now - 50))
+    changed = sent(file)
+    names = {
+        FileRun.of(file, key, EventSettings(), submitted_at=at).name
+        for key in ("application_id", "other")
+        for at in (None, RUN.submitted_at)
+    }
+
+    assert again == first
+    assert changed != first
+    assert len(names) == 4
