@@ -15,6 +15,7 @@ import pytest
 
 from stream.brokers import ApacheKafka, BrokerUnavailable, MockBroker
 from stream.brokers.jars import find_kafka
+from stream.process.loops import Loop
 from tests.brokers import ADDRESS, REQUIRED, real_kafka
 from tests.clickhouse import ADDRESS as CLICKHOUSE_ADDRESS
 from tests.clickhouse import ChdbServer, Server, real_clickhouse
@@ -39,6 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
     given = {name: os.environ.pop(name) for name in names if name in os.environ}
     config.stash[_GIVEN] = getattr(config, "workerinput", {}).get("given", given)
     config.stash[_CLICKHOUSE] = set()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories() -> dict[str, type[Loop]]:
+    """Run tests on the loops that commands run on."""
+    return {"libuv": Loop}
 
 
 @pytest.hookimpl(optionalhook=True)
