@@ -211,7 +211,7 @@ def test_a_list_names_nobody_and_a_time_chooses(there: Installation) -> None:
     there.work()
 
     everything = there.creditstream("list").output + str(there.listed())
-    assert "777" not in everything
+    assert "777.25" not in everything
     assert "Ann" not in everything
     assert "Ann" in there.creditstream("show", "0/1").stdout
     moment = middle.strftime("%Y-%m-%dT%H:%M:%S")
