@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, get_args
 from uuid import UUID
@@ -148,7 +148,7 @@ def age_s(submitted_at_us: NDArray[np.int64], as_of_us: NDArray[np.int64]) -> ND
 @dataclass(frozen=True, slots=True)
 class DecisionBatch:
     """
-    The decisions of one poll of one partition by one release, as columns of n rows.
+    The decisions of polls of one topic by one release, as columns of n rows.
 
     Times are microseconds (`_us`) or milliseconds (`_ms`) since 1970 in UTC; `outcomes`, `bands`
     and `feature_sources` are indices into OUTCOMES, BANDS and FEATURE_SOURCES;
@@ -175,7 +175,7 @@ class DecisionBatch:
     features_stale: NDArray[np.bool_]
     release: str
     topic: str
-    partition: int
+    partitions: NDArray[np.int32]
     offsets: NDArray[np.int64]
     features: NDArray[np.float32]
     feature_names: tuple[str, ...]
@@ -183,6 +183,13 @@ class DecisionBatch:
 
     def __len__(self) -> int:
         return len(self.event_ids)
+
+    def rows(self, first: int, last: int) -> "DecisionBatch":
+        """Give the rows from `first` to before `last`; they share what they can."""
+        if (first, last) == (0, len(self)):
+            return self
+        columns = {name: getattr(self, name)[first:last] for name in _COLUMNS}
+        return replace(self, reasons=self.reasons.rows(first, last), **columns)
 
     @property
     def features_age_s(self) -> NDArray[np.float64]:
@@ -210,6 +217,7 @@ class DecisionBatch:
             self.features_as_of_us.tolist(),
             ages,
             self.features_stale.tolist(),
+            self.partitions.tolist(),
             self.offsets.tolist(),
             self.applicant_ids.texts(),
             missing.tolist(),
@@ -229,6 +237,7 @@ class DecisionBatch:
             as_of_us,
             age,
             stale,
+            partition,
             offset,
             applicant_id,
             undecidable,
@@ -249,8 +258,12 @@ class DecisionBatch:
                 feature_source=FEATURE_SOURCES[source],
                 features_as_of=as_of.get(as_of_us),
                 release=self.release,
-                origin=Origin(self.topic, self.partition, offset),
+                origin=Origin(self.topic, partition, offset),
                 applicant_id=applicant_id,
                 features_age_s=age,
                 features_stale=stale,
             )
+
+
+_OF_ALL = ("decided_at_us", "release", "topic", "feature_names")
+_COLUMNS = tuple(one.name for one in fields(DecisionBatch) if one.name not in (*_OF_ALL, "reasons"))

@@ -81,7 +81,7 @@ class Decoded:
 
     All but the last two are columns of the n events at `positions`, intp[n]. Times are microseconds
     since 1970, int64[n]; texts are UTF-8, and an `applicant_id` or `traceparent` that is not there
-    is null.
+    is null. `unknown_at` counts the fields that no contract knows, by position where there are any.
     """
 
     positions: NDArray[np.intp]
@@ -93,7 +93,12 @@ class Decoded:
     sources: ByteStrings
     traceparents: ByteStrings
     rejections: list[Rejection]
-    unknown_fields: int
+    unknown_at: dict[int, int]
+
+    @property
+    def unknown_fields(self) -> int:
+        """How many fields of all events no contract knows."""
+        return sum(self.unknown_at.values())
 
     def at(self, rows: NDArray[np.intp]) -> "Decoded":
         """Give some rows, with all rejections."""
@@ -223,7 +228,7 @@ class ApplicationDecoder:
             envelopes.sources.with_some(odd, [one.source.encode() for one in named]),
             envelopes.traceparents,
             others.rejections,
-            sum(unknown for _, _, unknown in found),
+            {row: unknown for row, (_, _, unknown) in others.applications.items() if unknown},
         )
         if not others.rejections:
             return decoded

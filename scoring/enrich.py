@@ -21,14 +21,14 @@ class Enriched:
     Model input of n applications.
 
     `features` is float32 of shape (n, features), NaN in a row without any; `sources` are uint8
-    indices into FEATURE_SOURCES; `as_of_us` are microseconds since 1970, or NO_TIME; `recomputed`
-    is the number of rows that the table has too, but stale.
+    indices into FEATURE_SOURCES; `as_of_us` are microseconds since 1970, or NO_TIME; `recomputed`,
+    bool[n], are the rows that the table has too, but stale.
     """
 
     features: NDArray[np.float32]
     sources: NDArray[np.uint8]
     as_of_us: NDArray[np.int64]
-    recomputed: int = 0
+    recomputed: NDArray[np.bool_]
 
 
 def enrich(
@@ -62,7 +62,7 @@ def enrich(
         features[computed] = definition.compute(decoded.attributes.columns(computed))
         sources[computed] = _COMPUTED
         as_of_us[computed] = submitted_at_us[computed]
-    return Enriched(features, sources, as_of_us, int(known[computed].sum()))
+    return Enriched(features, sources, as_of_us, known & (sources == _COMPUTED))
 
 
 def _keys(decoded: Decoded, table: FeatureTable) -> NDArray[np.generic]:

@@ -99,7 +99,11 @@ class Poll:
 
     @classmethod
     def joined(cls, polls: "Sequence[Poll]") -> "Poll":
-        """Take polls of one partition that follow one another for one."""
+        """
+        Lay polls of one topic one after the other, under the first one's partition.
+
+        It is a poll again where they are of one partition and follow one another.
+        """
         first, *more = polls
         if not more:
             return first

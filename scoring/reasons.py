@@ -115,6 +115,18 @@ class Reasons(Sequence[tuple[Reason, ...]]):
         """How many reasons each row has: int64[n]."""
         return np.diff(self.starts)
 
+    def rows(self, first: int, last: int) -> "Reasons":
+        """Give those of the rows from `first` to before `last`."""
+        starts = self.starts[first : last + 1]
+        own = slice(int(starts[0]), int(starts[-1]))
+        return Reasons(
+            self.vocabulary,
+            starts - starts[0],
+            self.words[own],
+            self.features[own],
+            self.contributions[own],
+        )
+
     def spread(self, rows: NDArray[np.intp], count: int) -> "Reasons":
         """Give the reasons of `count` rows: these at `rows`, which ascend, and none elsewhere."""
         counts = np.zeros(count, np.int64)

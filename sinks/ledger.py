@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -141,9 +142,19 @@ def encode(batch: DecisionBatch) -> list[bytes]:
 
     A poll of usual size is one message; an empty batch is none. Raises LedgerRowTooLarge.
     """
+    (messages,) = encode_parts(batch, [0, len(batch)])
+    return messages
+
+
+def encode_parts(batch: DecisionBatch, cuts: Sequence[int]) -> list[list[bytes]]:
+    """Write the rows from each cut to the next as `encode` does, at nearly the cost of one."""
     if not len(batch):
-        return []
-    return _split(_record_batch(batch))
+        return [[] for _ in cuts[1:]]
+    rows = _record_batch(batch)
+    return [
+        _split(rows.slice(first, last - first)) if last > first else []
+        for first, last in pairwise(cuts)
+    ]
 
 
 def encode_row(row: pa.Table, feature_names: Sequence[str]) -> bytes:
@@ -212,8 +223,9 @@ def _split(rows: pa.RecordBatch) -> list[bytes]:
 def _record_batch(batch: DecisionBatch) -> pa.RecordBatch:
     rows = len(batch)
     missing = batch.feature_sources == MISSING_SOURCE
+    ids = packed(batch.decision_ids)
     columns = [
-        pa.Array.from_buffers(pa.binary(16), rows, [None, pa.py_buffer(batch.decision_ids.data)]),
+        pa.Array.from_buffers(pa.binary(16), rows, [None, pa.py_buffer(ids.data)]),
         _texts(batch.event_ids),
         _texts(batch.sources),
         pa.array(batch.application_ids, pa.int64()),
@@ -234,7 +246,7 @@ def _record_batch(batch: DecisionBatch) -> pa.RecordBatch:
         pa.array(batch.features_stale, pa.bool_()),
         pa.repeat(batch.release, rows),
         pa.repeat(batch.topic, rows),
-        pa.array(np.full(rows, batch.partition, dtype=np.int32)),
+        pa.array(batch.partitions, pa.int32()),
         pa.array(batch.offsets, pa.int64()),
         _features(batch.features, missing),
     ]

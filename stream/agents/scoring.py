@@ -1,9 +1,8 @@
 """The scoring agent: a poll in; decisions, ledger and parked events out; then it is finished."""
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import structlog
@@ -11,11 +10,11 @@ import structlog
 from monitoring.metrics import Metrics
 from scoring.decision import FEATURE_SOURCES, OUTCOMES, instant
 from scoring.parking import ParkingHistory, ParkingLimit, ParkingLimitCrossed
-from scoring.pipeline import Decided, Pipeline, source_share
+from scoring.pipeline import Asked, Decided, Pipeline, source_share
 from scoring.poll import Poll
-from scoring.recent import RecentEvents
-from sinks.ledger import encode as encode_ledger
+from sinks.ledger import encode_parts
 from sinks.parked import ParkedEvent
+from stream.agents.desk import Desk
 from stream.agents.lanes import in_lanes
 from stream.contracts.codec import decision_records
 from stream.delivery.protocols import Delivery, Lease
@@ -78,24 +77,36 @@ def scoring_agent(
     """
     limit = limit or ParkingLimit()
 
+    def decide_all(asked: Sequence[Asked]) -> list[tuple[Decided, list[Output]]]:
+        return decide_and_encode(kafka, pipeline(), asked, clock() // 1000)
+
     async def score(polls: Polls) -> None:
-        # One thread, beside which status, fetching and the other partitions' output go on.
-        with ThreadPoolExecutor(1, thread_name_prefix="decide") as decider:
+        desk = Desk(decide_all, size=lambda one: one[0].size(), most=_MOST_WAITING_BYTES)
 
-            async def decide(taken: Sequence[PollInFlight]) -> None:
-                fresh = [poll for poll in taken if not poll.stale]
-                # The same lease to the end: by a later one it would be delivered once more.
-                lease = delivery.lease(fresh[0].poll.partition) if fresh else None
-                if lease is None:
-                    return  # they waited until their partition was given back
-                ends = [poll.end_offset for poll in fresh if poll.end_offset is not None]
-                waited = Poll.joined([poll.poll for poll in fresh])
-                text_of = pipeline().policy.text_of
-                if left := await lease.take_up(waited, min(ends, default=None), text_of):
-                    await _decide(left, lease, decider)
-                for poll in fresh:
-                    poll.finish()
+        async def decide(taken: Sequence[PollInFlight]) -> None:
+            fresh = [poll for poll in taken if not poll.stale]
+            # The same lease to the end: by a later one it would be delivered once more.
+            lease = delivery.lease(fresh[0].poll.partition) if fresh else None
+            if lease is None:
+                return  # they waited until their partition was given back
+            ends = [poll.end_offset for poll in fresh if poll.end_offset is not None]
+            waited = Poll.joined([poll.poll for poll in fresh])
+            text_of = pipeline().policy.text_of
+            if left := await lease.take_up(waited, min(ends, default=None), text_of):
+                await decide_and_deliver(left, lease)
+            for poll in fresh:
+                poll.finish()
 
+        async def decide_and_deliver(poll: Poll, lease: Lease) -> None:
+            with metrics.stage("decide"):
+                decided, outputs = await desk.ask((poll, lease.recent))
+            parking = _within(limit, lease.parking, poll, decided)
+            with metrics.stage("publish"):
+                await lease.deliver(poll, outputs, parking)
+            lease.recent.remember(decided.batch.decision_ids, decided.batch.event_digests)
+            _count(metrics, poll, decided, clock())
+
+        with desk:
             async with delivery:
                 await in_lanes(
                     polls,
@@ -105,25 +116,6 @@ def scoring_agent(
                     together=_WAITING,
                     most_bytes=_MOST_WAITING_BYTES,
                 )
-
-    def decide_and_encode(
-        pipeline: Pipeline, poll: Poll, now_us: int, recent: RecentEvents
-    ) -> tuple[Decided, list[Output]]:
-        decided = pipeline.decide(poll, now_us, recent)
-        return decided, _outputs(kafka, poll, decided, now_us)
-
-    async def _decide(poll: Poll, lease: Lease, decider: Executor) -> None:
-        now_us = clock() // 1000
-        loop = asyncio.get_running_loop()
-        with metrics.stage("decide"):
-            decided, outputs = await loop.run_in_executor(
-                decider, decide_and_encode, pipeline(), poll, now_us, lease.recent
-            )
-        parking = _within(limit, lease.parking, poll, decided)
-        with metrics.stage("publish"):
-            await lease.deliver(poll, outputs, parking)
-        lease.recent.remember(decided.batch.decision_ids, decided.batch.event_digests)
-        _count(metrics, poll, decided, clock())
 
     return score
 
@@ -140,32 +132,47 @@ def _within(
         raise error from None
 
 
-def _outputs(kafka: KafkaSettings, poll: Poll, decided: Decided, now_us: int) -> list[Output]:
-    batch = decided.batch
-    now_ms = now_us // 1000
-    outputs = []
-    if len(batch):
-        ledger = [pack_one(kafka.ledger, message, now_ms) for message in encode_ledger(batch)]
-        decisions = pack(kafka.decisions, decision_records(batch))
-        outputs.append(Output(kafka.decisions, decisions))
-        outputs.append(Output(kafka.ledger, [one for packed in ledger for one in packed]))
-    if decided.rejections:
-        parked = (
-            ParkedEvent.of(
-                poll,
-                rejection,
-                stage="decode",
-                parked_at=instant(now_us),
-                release=batch.release,
-                largest=kafka.parked_max_bytes,
-            )
-            for rejection in decided.rejections
+def decide_and_encode(
+    kafka: KafkaSettings, pipeline: Pipeline, asked: Sequence[Asked], now_us: int
+) -> list[tuple[Decided, list[Output]]]:
+    """Decide polls in one go; give what became of each, and all that it puts out."""
+    together = pipeline.decide_together(asked, now_us)
+    batch, cuts = together.batch, together.cuts
+    records = decision_records(batch)
+    ledger = encode_parts(batch, cuts)
+    found = []
+    for (poll, _), decided, rows, messages in zip(
+        asked, together.of_each, pairwise(cuts), ledger, strict=True
+    ):
+        outputs = []
+        if messages:
+            packed = [pack_one(kafka.ledger, message, now_us // 1000) for message in messages]
+            decisions = pack(kafka.decisions, records.rows(*rows))
+            outputs.append(Output(kafka.decisions, decisions))
+            outputs.append(Output(kafka.ledger, [one for part in packed for one in part]))
+        if decided.rejections:
+            outputs.append(_parked(kafka, poll, decided, now_us))
+        found.append((decided, outputs))
+    return found
+
+
+def _parked(kafka: KafkaSettings, poll: Poll, decided: Decided, now_us: int) -> Output:
+    parked = (
+        ParkedEvent.of(
+            poll,
+            rejection,
+            stage="decode",
+            parked_at=instant(now_us),
+            release=decided.batch.release,
+            largest=kafka.parked_max_bytes,
         )
-        records = (
-            OutRecord(event.key, event.value, event.record_headers(), now_ms) for event in parked
-        )
-        outputs.append(Output(kafka.parked, records, parked_record_bytes(kafka)))
-    return outputs
+        for rejection in decided.rejections
+    )
+    records = (
+        OutRecord(event.key, event.value, event.record_headers(), now_us // 1000)
+        for event in parked
+    )
+    return Output(kafka.parked, records, parked_record_bytes(kafka))
 
 
 def _count(metrics: Metrics, poll: Poll, decided: Decided, now_ns: int) -> None:

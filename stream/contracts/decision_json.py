@@ -10,6 +10,7 @@ from numba import types
 from scoring.byte_strings import ByteStrings
 from scoring.bytewise import decimals, words, writing
 from scoring.bytewise.decimals import LONGEST_NUMBER, put_float, put_integer
+from scoring.bytewise.strings import packed
 from scoring.bytewise.words import put_byte
 from scoring.bytewise.writing import (
     ESCAPED,
@@ -62,7 +63,8 @@ _FIELDS = (
     b',"contribution":',
     b'],"feature_source":',
     b',"features_as_of":',
-    b',"release":RELEASE,"origin":{"topic":TOPIC,"partition":PARTITION,"offset":',
+    b',"release":RELEASE,"origin":{"topic":TOPIC,"partition":',
+    b',"offset":',
     b'},"applicant_id":',
     b',"features_age_s":',
     b',"features_stale":',
@@ -86,11 +88,11 @@ def decision_documents(batch: DecisionBatch) -> ByteStrings:
     _write(
         *(pieces.data, pieces.starts, pieces.lengths),
         len(reasons.vocabulary.words),
-        batch.decision_ids.data,
+        packed(batch.decision_ids).data,
         *(batch.event_ids.data, batch.event_ids.starts, batch.event_ids.lengths),
         *(batch.applicant_ids.data, batch.applicant_ids.starts, batch.applicant_ids.lengths),
-        *(batch.application_ids, batch.submitted_at_us, batch.features_as_of_us, batch.offsets),
-        batch.scores.astype(np.int64),
+        *(batch.application_ids, batch.submitted_at_us, batch.features_as_of_us),
+        *(batch.partitions.astype(np.int64), batch.offsets, batch.scores.astype(np.int64)),
         *(batch.default_probability, batch.features_age_s),
         *(batch.outcomes, batch.bands, batch.feature_sources, batch.features_stale),
         *(reasons.starts, reasons.words, reasons.features, reasons.contributions),
@@ -110,7 +112,6 @@ def _of_batch(batch: DecisionBatch) -> list[bytes]:
         b"DECIDED_AT": instant(batch.decided_at_us),
         b"RELEASE": batch.release,
         b"TOPIC": batch.topic,
-        b"PARTITION": batch.partition,
     }
     fields = b"\0".join(_FIELDS)
     for name, value in texts.items():
@@ -136,7 +137,7 @@ def _room(batch: DecisionBatch, lengths: Any) -> int:
     of_reasons = lengths[heads] + lengths[heads + number] + lengths[features]
     each_reason = int(lengths[_FIELD + 9]) + LONGEST_NUMBER + _OTHER_BYTES
     each = int(lengths[_FIELD:_REASON].sum()) + 3 * int(lengths[:_FIELD].max())
-    each += UUID_LENGTH + 2 * LONGEST_INSTANT + 5 * LONGEST_NUMBER + _OTHER_BYTES
+    each += UUID_LENGTH + 2 * LONGEST_INSTANT + 6 * LONGEST_NUMBER + _OTHER_BYTES
     texts = batch.event_ids.size() + batch.applicant_ids.size()
     within = int(of_reasons.sum()) + each_reason * len(reasons.words)
     return each * len(batch) + ESCAPED * texts + within
@@ -149,7 +150,8 @@ def _room(batch: DecisionBatch, lengths: Any) -> int:
         STRINGS[0],
         *STRINGS,
         *STRINGS,
-        *(LONGS, LONGS, LONGS, LONGS, LONGS),
+        *(LONGS, LONGS, LONGS),
+        *(LONGS, LONGS, LONGS),
         *(DOUBLES, DOUBLES),
         *(SMALLS, SMALLS, SMALLS, FLAGS),
         *(LONGS, LONGS, LONGS, DOUBLES),
@@ -174,6 +176,7 @@ def _write(
     application_ids: Any,
     submitted_at_us: Any,
     as_of_us: Any,
+    partitions: Any,
     offsets: Any,
     scores: Any,
     probabilities: Any,
@@ -237,8 +240,10 @@ def _write(
             put_byte(out, at, _QUOTE)
             at += 1
         at = put_piece(out, at, pieces, starts, lengths, _FIELD + 12)
-        at = put_integer(out, at, offsets[row])
+        at = put_integer(out, at, partitions[row])
         at = put_piece(out, at, pieces, starts, lengths, _FIELD + 13)
+        at = put_integer(out, at, offsets[row])
+        at = put_piece(out, at, pieces, starts, lengths, _FIELD + 14)
         if applicant_lengths[row] < 0:
             at = put_piece(out, at, pieces, starts, lengths, _NULL)
         else:
@@ -247,9 +252,9 @@ def _write(
             at = put_text(out, at + 1, applicant_ids, start, length)
             put_byte(out, at, _QUOTE)
             at += 1
-        at = put_piece(out, at, pieces, starts, lengths, _FIELD + 14)
-        at = put_float(out, at, ages_s[row])
         at = put_piece(out, at, pieces, starts, lengths, _FIELD + 15)
-        at = put_piece(out, at, pieces, starts, lengths, _TRUE if stale[row] else _FALSE)
+        at = put_float(out, at, ages_s[row])
         at = put_piece(out, at, pieces, starts, lengths, _FIELD + 16)
+        at = put_piece(out, at, pieces, starts, lengths, _TRUE if stale[row] else _FALSE)
+        at = put_piece(out, at, pieces, starts, lengths, _FIELD + 17)
         out_lengths[row] = at - out_starts[row]

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import cramjam
@@ -67,6 +67,12 @@ class OutColumns:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def rows(self, first: int, last: int) -> "OutColumns":
+        """Give the records from `first` to before `last`."""
+        own = slice(first, last)
+        headers = [(name, column[own]) for name, column in self.headers]
+        return replace(self, keys=self.keys[own], values=self.values[own], headers=headers)
 
     def __iter__(self) -> Iterator[OutRecord]:
         columns = [column for _, column in self.headers]

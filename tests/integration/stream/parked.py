@@ -148,7 +148,7 @@ def with_limits(limits: EventLimits) -> Pipeline:
     )
 
 
-def event(name: str, **attributes: int) -> dict[str, Any]:
+def event(name: str, **attributes: float) -> dict[str, Any]:
     now = datetime.now(UTC).isoformat()
     return an_event(event_id=name, submitted_at=now, attributes=ATTRIBUTES | attributes)
 

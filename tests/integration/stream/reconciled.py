@@ -12,7 +12,7 @@ from scoring.pipeline import Pipeline
 from scoring.poll import Poll
 from sinks.parked import parse
 from sinks.store import ClickHouse
-from stream.agents.scoring import _outputs
+from stream.agents.scoring import decide_and_encode
 from stream.delivery.exactly_once import ExactlyOnce
 from stream.kafka.connection import connection_of
 from stream.kafka.packing import OutRecord
@@ -86,8 +86,9 @@ class Installed:
                 if not poll:
                     continue
                 now_us = time.time_ns() // 1_000
-                decided = self.pipeline.decide(poll, now_us, lease.recent)
-                await lease.deliver(poll, change(_outputs(kafka, poll, decided, now_us)))
+                asked = [(poll, lease.recent)]
+                ((_, outputs),) = decide_and_encode(kafka, self.pipeline, asked, now_us)
+                await lease.deliver(poll, change(outputs))
         await no_transaction_open(kafka, kafka.decisions, kafka.ledger, kafka.parked)
 
     async def insert(self) -> None:

@@ -10,7 +10,7 @@ from aiokafka.errors import ProducerFenced
 
 from scoring.parking import ParkingHistory
 from scoring.poll import Poll
-from stream.agents.scoring import _outputs
+from stream.agents.scoring import decide_and_encode
 from stream.contracts.codec import decision_records
 from stream.delivery.at_least_once import AtLeastOnce, SharedPartition
 from stream.delivery.choice import DeliveryImpossible, delivery_of
@@ -103,8 +103,10 @@ async def test_at_least_once_what_an_owner_began_is_finished_as_it_was_decided_t
     await create_topics(kafka)
     pipeline = a_pipeline()
     poll = applications(kafka, 6, bad=(1,))
-    decided = pipeline.decide(poll, 1_790_000_000_000_000)
-    decisions, ledger, parked = _outputs(kafka, poll, decided, 1_790_000_000_000_000)
+    ((decided, outputs),) = decide_and_encode(
+        kafka, pipeline, [(poll, None)], 1_790_000_000_000_000
+    )
+    decisions, ledger, parked = outputs
     records = records_in(decisions)
     async with AtLeastOnce(kafka, group) as killed:
         await killed.take_over([0])

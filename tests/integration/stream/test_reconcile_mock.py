@@ -8,7 +8,7 @@ from aiokafka import TopicPartition
 from scoring.poll import Poll
 from sinks.migrations import migrate
 from sinks.store import open_store
-from stream.agents.scoring import _outputs
+from stream.agents.scoring import decide_and_encode
 from stream.kafka.connection import connection_of
 from stream.kafka.publisher import Output, Publisher
 from stream.kafka.records import records_of
@@ -37,8 +37,8 @@ async def test_what_a_crash_repeated_is_counted_and_no_fault(
         sent = await records_of(connection_of(kafka), kafka.applications)
         poll = poll_of(sent, kafka)
         for now_us in (1_790_000_000_000_000, 1_790_000_001_000_000):
-            decided = installed.pipeline.decide(poll, now_us)
-            await deliver(kafka, poll, _outputs(kafka, poll, decided, now_us))
+            ((_, outputs),) = decide_and_encode(kafka, installed.pipeline, [(poll, None)], now_us)
+            await deliver(kafka, poll, outputs)
         applications = TopicPartition(kafka.applications, 0)
         await installed.commit(f"{kafka.group_prefix}-scoring", {applications: 3})
         await installed.insert()

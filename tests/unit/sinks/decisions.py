@@ -66,7 +66,7 @@ def a_batch(
         features_stale=np.isin(np.arange(rows), stale),
         release=release,
         topic="credit.applications.v1",
-        partition=partition,
+        partitions=np.full(rows, partition, dtype=np.int32),
         offsets=offsets,
         features=matrix,
         feature_names=tuple(f"feature_{index}" for index in range(features)),
