@@ -12,10 +12,12 @@ _Done = TypeVar("_Done")
 
 class Desk(Generic[_Work, _Done]):
     """
-    Does together what several lanes ask for while it is busy, and so hardly more than for one.
+    Does together what several lanes ask for, and so hardly more than for one.
 
-    `do` gives a result for each piece of work, in order. What is done together has no more than
-    `most` of `size`, unless it is a single piece. An error of `do` goes to all who asked for it.
+    Whoever finds it idle lingers for some turns of the loop, as others may be on their way; what
+    comes while it is busy is done next. `do` gives a result for each piece of work, in order; an
+    error of it goes to all who asked. What is done together has no more than `most` of `size`,
+    unless it is a single piece.
     """
 
     def __init__(
@@ -24,10 +26,12 @@ class Desk(Generic[_Work, _Done]):
         *,
         size: Callable[[_Work], int],
         most: int,
+        linger: int,
     ) -> None:
         self._do = do
         self._size = size
         self._most = most
+        self._linger = linger
         self._waiting: deque[tuple[_Work, int, asyncio.Future[_Done]]] = deque()
         self._busy = False
         # Status, fetching and output go on beside it.
@@ -41,15 +45,22 @@ class Desk(Generic[_Work, _Done]):
 
     async def ask(self, work: _Work) -> _Done:
         """Hand in a piece of work; give its result."""
-        asked: asyncio.Future[_Done] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        asked: asyncio.Future[_Done] = loop.create_future()
         self._waiting.append((work, self._size(work), asked))
-        self._begin()
+        if not self._busy:
+            self._busy = True
+            self._begin_after(self._linger)
         return await asked
 
+    def _begin_after(self, turns: int) -> None:
+        # An idle loop takes no time for turns; one that brings others' work takes what it needs.
+        if turns:
+            asyncio.get_running_loop().call_soon(self._begin_after, turns - 1)
+        else:
+            self._begin()
+
     def _begin(self) -> None:
-        if self._busy or not self._waiting:
-            return
-        self._busy = True
         work, asked = self._take()
         doing = asyncio.get_running_loop().run_in_executor(self._thread, self._do, work)
         doing.add_done_callback(lambda done: self._end(asked, done))
@@ -68,7 +79,6 @@ class Desk(Generic[_Work, _Done]):
     def _end(
         self, asked: list[asyncio.Future[_Done]], done: asyncio.Future[Sequence[_Done]]
     ) -> None:
-        self._busy = False
         waiting = [future for future in asked if not future.done()]
         if done.cancelled():
             for future in waiting:
@@ -80,4 +90,7 @@ class Desk(Generic[_Work, _Done]):
             for future, result in zip(asked, done.result(), strict=True):
                 if not future.done():
                     future.set_result(result)
-        self._begin()
+        if self._waiting:
+            self._begin()
+        else:
+            self._busy = False

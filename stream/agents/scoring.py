@@ -31,6 +31,8 @@ _CAUSES = 3  # named in an error
 # Small polls that wait are decided as one, which costs hardly more; at full load polls are large.
 _WAITING = 16
 _MOST_WAITING_BYTES = 1 << 20
+# In which all comes that one fetch brought of several partitions.
+_LINGER_TURNS = 16
 
 logger = structlog.get_logger(__name__)
 
@@ -81,7 +83,7 @@ def scoring_agent(
         return decide_and_encode(kafka, pipeline(), asked, clock() // 1000)
 
     async def score(polls: Polls) -> None:
-        desk = Desk(decide_all, size=lambda one: one[0].size(), most=_MOST_WAITING_BYTES)
+        desk = Desk(decide_all, size=_size, most=_MOST_WAITING_BYTES, linger=_LINGER_TURNS)
 
         async def decide(taken: Sequence[PollInFlight]) -> None:
             fresh = [poll for poll in taken if not poll.stale]
@@ -118,6 +120,10 @@ def scoring_agent(
                 )
 
     return score
+
+
+def _size(asked: Asked) -> int:
+    return asked[0].size()
 
 
 def _within(

@@ -17,8 +17,9 @@ from stream.kafka.record_batches import (
     joined,
 )
 
-BY_COLUMNS = object()
-"""In the place of a consumer's deserializer of keys: it wants no records, but columns."""
+
+class ByColumns:
+    """In the place of a consumer's deserializer of keys: it wants no records, but columns."""
 
 
 class ColumnRecords(PartitionRecords):  # type: ignore[misc] # untyped library
@@ -140,7 +141,7 @@ def records_of_fetch(
     tp: Any, records: Any, aborted: Any, offset: int, key_deserializer: Any, *given: Any
 ) -> PartitionRecords:
     """Make what gives out the records of a fetch, in the way that its consumer wants them."""
-    kind = ColumnRecords if key_deserializer is BY_COLUMNS else PartitionRecords
+    kind = ColumnRecords if isinstance(key_deserializer, ByColumns) else PartitionRecords
     return kind(tp, records, aborted, offset, key_deserializer, *given)
 
 

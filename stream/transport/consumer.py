@@ -26,10 +26,11 @@ from mode.types import ServiceT
 from scoring.poll import Poll
 from stream.kafka.pinned import replace
 from stream.kafka.record_batches import RecordColumns
-from stream.transport.column_records import BY_COLUMNS, ColumnResult, records_of_fetch
-from stream.transport.gone import Gone, RecordsGone, StrictFetcher
+from stream.transport.column_records import ColumnResult, records_of_fetch
+from stream.transport.gone import Gone, RecordsGone
 from stream.transport.in_flight import PartitionProgress, PollInFlight
 from stream.transport.member import Member, MemberReplaced
+from stream.transport.pacing import Pace, PacedFetcher
 from stream.transport.readable_records import ReadableRecords
 
 # Faust asks the broker to hold a fetch for 1.5 s, in which a partition can stall.
@@ -62,14 +63,16 @@ class PollConsumerThread(faust_aiokafka.AIOKafkaConsumerThread):
         replace(aiokafka_fetcher, "FetchResult", ColumnResult)
         replace(aiokafka_fetcher, "MemoryRecords", ReadableRecords)
         replace(aiokafka_consumer, "GroupCoordinator", Member)
-        replace(aiokafka_consumer, "Fetcher", StrictFetcher)
+        replace(aiokafka_consumer, "Fetcher", PacedFetcher)
         kafka_errors.setdefault(MemberReplaced.errno, MemberReplaced)
         consumer = super()._create_worker_consumer(transport)
+        owner = self.consumer
+        assert isinstance(owner, PollConsumer)
         # Faust passes constants or nothing; aiokafka hands these to its fetcher when it starts.
         for name, value in (
             ("_fetch_max_wait_ms", transport.fetch_max_wait_ms),
             ("_isolation_level", "read_committed"),
-            ("_key_deserializer", BY_COLUMNS),
+            ("_key_deserializer", owner.pace),
         ):
             replace(consumer, name, value)
         return consumer
@@ -98,6 +101,7 @@ class PollConsumer(faust_aiokafka.Consumer):
         super().__init__(*args, **kwargs)
         self._progress: defaultdict[TP, PartitionProgress] = defaultdict(PartitionProgress)
         self.last_progress = self.loop.time()
+        self.pace = Pace()
         self._dropped = False
         self._assignment = self._sought = 0
         self._ends: Mapping[TP, int] = {}
@@ -197,6 +201,7 @@ class PollConsumer(faust_aiokafka.Consumer):
         for progress in self._progress.values():
             progress.forget()
         self._progress.clear()
+        self.pace.forget()
 
     async def perform_seek(self) -> None:
         """Seek to where the partitions assigned at present begin."""
@@ -268,6 +273,7 @@ class PollConsumer(faust_aiokafka.Consumer):
     def _on_finish(self, poll: PollInFlight) -> None:
         # A poll of an earlier assignment is in no queue any more and moves nothing.
         self._progress[TP(poll.poll.topic, poll.poll.partition)].advance()
+        self.pace.finish(poll)
         self.last_progress = self.loop.time()
         # Faust's compiled stream books its acknowledgements here, and nothing takes them out.
         self._acked.clear()
@@ -304,6 +310,7 @@ class PollConsumer(faust_aiokafka.Consumer):
             # A fetch that outlived a rebalance moved the new position past records that nobody
             # got. Only now that the flow is on again do positions stay where they are put.
             self._progress.clear()
+            self.pace.forget()
             # Given away meanwhile: the flow stands still, and once it is on again all is sought.
             with suppress(IllegalStateError):
                 await self.perform_seek()
@@ -362,6 +369,7 @@ class PollConsumer(faust_aiokafka.Consumer):
         )
         self.app.monitor.track_tp_end_offset(tp, end_offset)
         self._progress[tp].in_flight.append(value)
+        self.pace.begin(value)
         await self.wait_first(self.callback(message), self.suspend_flow.wait())
 
 

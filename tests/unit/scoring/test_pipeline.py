@@ -1,3 +1,4 @@
+from dataclasses import fields
 from datetime import UTC, datetime
 
 import numpy as np
@@ -7,6 +8,10 @@ from hypothesis import strategies as st
 from features.table import FeatureTable
 from features.taiwan_default import DEFINITION
 from scoring.booster import BoosterScorer
+from scoring.byte_strings import ByteStrings
+from scoring.pipeline import Decided
+from scoring.reasons import Reasons
+from scoring.recent import RecentEvents
 from tests.builders import (
     ATTRIBUTES,
     NOW_MS,
@@ -103,3 +108,47 @@ def test_each_record_is_decided_or_parked_and_alone_as_in_the_batch(
         assert alone.outcomes[0] == together.batch.outcomes[row]
         assert alone.scores[0] == together.batch.scores[row]
         assert alone.reasons[0] == together.batch.reasons[row]
+
+
+EVENTS = (
+    st.sampled_from([7, 8, 9]).map(lambda key: an_event(event_id=f"e-{key}", application_id=key))
+    | st.binary(max_size=20)
+    | st.none()
+    | st.just(an_event(event_id="e-8", application_id=10, attributes=None, more="unknown"))
+)
+
+
+def same(one: Decided, other: Decided) -> None:
+    """Hold all that is told of a poll against another's, and of its rows."""
+    for of_all in ("rejections", "unknown_fields", "repeated", "stale"):
+        assert getattr(one, of_all) == getattr(other, of_all)
+    for column in fields(one.batch):
+        found, expected = (getattr(of.batch, column.name) for of in (one, other))
+        if isinstance(found, np.ndarray):
+            assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+            assert found.tobytes() == expected.tobytes(), column.name
+        elif isinstance(found, (ByteStrings, Reasons)):
+            assert list(found) == list(expected), column.name
+        else:
+            assert found == expected, column.name
+    assert list(one.batch.decisions()) == list(other.batch.decisions())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(EVENTS, max_size=5), min_size=1, max_size=4))
+def test_polls_of_several_partitions_are_decided_together_as_each_alone(
+    of_partitions: list[list[bytes | dict[str, object] | None]],
+) -> None:
+    polls = [a_poll(*values, partition=at) for at, values in enumerate(of_partitions)]
+    before = PIPELINE.decide(a_poll(an_event(event_id="e-9", application_id=9)), 0).batch
+    recents = [RecentEvents(10) for _ in polls]
+    for recent in recents[::2]:
+        recent.remember(before.decision_ids, before.event_digests)
+
+    together = PIPELINE.decide_together(list(zip(polls, recents, strict=True)), 7)
+
+    alone = [PIPELINE.decide(poll, 7, recent) for poll, recent in zip(polls, recents, strict=True)]
+    for one, other in zip(together.of_each, alone, strict=True):
+        same(one, other)
+    assert np.diff(together.cuts).tolist() == [len(one.batch) for one in alone]
+    assert len(together.batch) == together.cuts[-1]

@@ -1,6 +1,7 @@
 """The ledger's messages: what went in comes out, and damage is named."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from sinks.ledger import (
     LedgerRowTooLarge,
     decode,
     encode,
+    encode_parts,
 )
 from stream.contracts.codec import decision_record, decision_records
 from tests.unit.sinks.decisions import START_US, a_batch
@@ -260,3 +262,27 @@ def test_bytes_that_are_no_arrow_are_refused() -> None:
 def test_the_encoder_knows_every_word_of_the_core() -> None:
     assert all(len(words) < 128 for words in (OUTCOMES, BANDS, FEATURE_SOURCES))
     assert ledger.MAX_MESSAGE_BYTES < 900_000
+
+
+def test_parts_of_a_batch_are_written_as_each_alone() -> None:
+    why = Reason("R01", "feature_1", 0.5, "because")
+    batch = a_batch(
+        5,
+        missing=[1],
+        reasons=[(), (why,), (why, why), (), (why,)],
+        applicant_ids=["a", None, "b", None, None],
+    )
+    cuts = [0, 0, 2, 5, 5]
+
+    parts = encode_parts(batch, cuts)
+
+    assert [len(messages) for messages in parts] == [0, 1, 1, 0]
+    for messages, (first, last) in zip(parts, pairwise(cuts), strict=True):
+        alone = [decode(message) for message in encode(batch.rows(first, last))]
+        found = [decode(message) for message in messages]
+        assert [one.rows.to_pylist() for one in found] == [one.rows.to_pylist() for one in alone]
+        assert [one.feature_names for one in found] == [one.feature_names for one in alone]
+        np.testing.assert_array_equal(
+            np.concatenate([one.features() for one in found] or [batch.features[:0]]),
+            batch.features[first:last],
+        )

@@ -16,7 +16,7 @@ from scoring.pipeline import Pipeline
 from scoring.policy import Policy
 from scoring.poll import Poll
 from scoring.recent import RecentEvents
-from stream.agents.scoring import TooMuchParked, _count, scoring_agent
+from stream.agents.scoring import TooMuchParked, _count, decide_and_encode, scoring_agent
 from stream.kafka.publisher import Output
 from stream.settings import KafkaSettings
 from stream.transport.in_flight import PollInFlight
@@ -199,3 +199,26 @@ def test_a_share_that_is_too_large_is_told_with_its_window_and_the_rest_of_the_c
     assert "9 x invalid $.attributes.A0" in said
     assert ", 2 other causes. " in said
     assert said.endswith("raise CREDITSTREAM_PARKING__LARGEST_SHARE to park them (1: no limit)")
+
+
+def test_what_is_decided_together_puts_out_what_each_alone_would() -> None:
+    kafka, pipeline = KafkaSettings(), a_pipeline(a_table(1, 2))
+    bad = an_event(attributes=ATTRIBUTES | {"AGE": -3})
+    polls = [
+        a_poll(*(an_event(event_id=f"a-{key}", application_id=key) for key in (1, 2, 3))),
+        a_poll(partition=1),
+        a_poll(bad, b"{", partition=2),
+        a_poll(an_event(event_id="b-1", application_id=2), bad, partition=5),
+    ]
+    now_us = NOW_MS * 1000
+
+    together = decide_and_encode(kafka, pipeline, [(poll, None) for poll in polls], now_us)
+
+    for poll, (decided, outputs) in zip(polls, together, strict=True):
+        ((alone, expected),) = decide_and_encode(kafka, pipeline, [(poll, None)], now_us)
+        assert [one.topic for one in outputs] == [one.topic for one in expected]
+        assert list(decided.batch.decisions()) == list(alone.batch.decisions())
+        for found, wanted in zip(outputs, expected, strict=True):
+            # The same rows stand in an Arrow message in more than one way: see the ledger's tests.
+            if found.topic != kafka.ledger:
+                assert list(found.records) == list(wanted.records)

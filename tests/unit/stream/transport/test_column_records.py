@@ -11,7 +11,7 @@ from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 from faust.types import TP
 
-from stream.transport.column_records import BY_COLUMNS, ColumnRecords, records_of_fetch
+from stream.transport.column_records import ByColumns, ColumnRecords, records_of_fetch
 from stream.transport.readable_records import ReadableRecords
 from tests.unit.stream.kafka.test_record_batches import told
 
@@ -53,7 +53,7 @@ def old(first: int, count: int) -> bytes:
 
 def columns_of(content: bytes, offset: int, aborted: Any, level: int, most: int | None) -> Any:
     records = records_of_fetch(
-        PLACE, ReadableRecords(content), aborted, offset, BY_COLUMNS, None, True, level
+        PLACE, ReadableRecords(content), aborted, offset, ByColumns(), None, True, level
     )
     assert isinstance(records, ColumnRecords)
     found = []
@@ -107,7 +107,7 @@ def test_damage_is_told_when_records_are_taken_and_not_before() -> None:
     content = bytearray(batch(0, 2))
     content[-1] ^= 1
     records = ColumnRecords(
-        PLACE, ReadableRecords(bytes(content)), [], 0, BY_COLUMNS, None, True, READ_COMMITTED
+        PLACE, ReadableRecords(bytes(content)), [], 0, ByColumns(), None, True, READ_COMMITTED
     )
 
     with pytest.raises(CorruptRecordException, match="is damaged"):

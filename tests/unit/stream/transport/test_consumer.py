@@ -15,6 +15,7 @@ from stream.settings import read_settings
 from stream.transport.consumer import SEEK_SECONDS, PollConsumer, PollConsumerThread, Transport
 from stream.transport.gone import Gone, RecordsGone
 from stream.transport.in_flight import PartitionProgress, PollInFlight
+from stream.transport.pacing import Pace
 
 PARTITION = TP("applications", 0)
 FETCH = 5
@@ -36,6 +37,7 @@ class Partition(PollConsumer):
         self.can_resume_flow = asyncio.Event()
         self._dropped = False
         self._progress = {}  # type: ignore[assignment] # nothing is looked up in it here
+        self.pace = Pace()
         self.next_fetch = 0
         self.committed = 0
         self.got: list[int] = []
@@ -276,6 +278,7 @@ class Owned(PollConsumer):
         self._read_offset = {}
         self._committed_offset = {}
         self._owner: Any = self
+        self.pace = Pace()
         self.flow_active = True
         self.can_resume_flow = asyncio.Event()
         self.suspend_flow = asyncio.Event()
