@@ -224,6 +224,9 @@ class Installation:
 
     def overload(self, backlog: int = 3_000) -> None:
         """Let more applications wait than the scoring workers decide at once, and them begin."""
+        self.wait_until(
+            lambda: all(map(self.processes.hears, self.scoring)), "all scoring workers hear"
+        )
         for number in (signal.SIGSTOP, signal.SIGCONT):
             for name in self.scoring:
                 self.processes.signal(name, number)

@@ -82,6 +82,15 @@ class Processes:
         with self._lock:
             return self._running[name].pid
 
+    def hears(self, name: str) -> bool:
+        """Say whether a worker has come so far that it ends in order when it is told to."""
+        try:
+            status = Path(f"/proc/{self.pid(name)}/status").read_text()
+        except OSError:
+            return False
+        caught = int(status.partition("SigCgt:")[2].split(maxsplit=1)[0], 16)
+        return bool(caught >> (signal.SIGTERM - 1) & 1)
+
     def await_end(self, pid: int) -> None:
         """Wait until a process of ours has ended by itself."""
         deadline = time.monotonic() + _END_SECONDS
