@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 from stream.transport.column_records import ByColumns
@@ -65,7 +66,8 @@ class PacedFetcher(StrictFetcher):
 
     def go_on(self) -> None:
         """Fetch again if there was a pause; from any thread."""
-        if not self._loop.is_closed():
+        # Its thread may have ended, even just now: then nobody waits for it.
+        with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._look)
 
     def _look(self) -> None:

@@ -97,29 +97,33 @@ class Kept:
         self.parking = parking
 
 
+def in_flight(
+    first: int, on_finish: Callable[[PollInFlight], None] = lambda _: None, partition: int = 0
+) -> PollInFlight:
+    """Two events from an offset on."""
+    events = [an_event(event_id=f"e-{number}") for number in range(first, first + 2)]
+    poll = replace(a_poll(*events, partition=partition), offsets=range(first, first + 2))
+    return PollInFlight(poll, on_finish, end_offset=8)
+
+
+async def each_of(polls: Sequence[PollInFlight]) -> AsyncIterator[PollInFlight]:
+    for poll in polls:
+        yield poll
+
+
 async def test_what_is_delivered_or_another_owners_is_left_out() -> None:
     finished: list[PollInFlight] = []
-
-    def in_flight(first: int, partition: int = 0) -> PollInFlight:
-        events = [an_event(event_id=f"e-{number}") for number in range(first, first + 2)]
-        poll = replace(a_poll(*events, partition=partition), offsets=range(first, first + 2))
-        return PollInFlight(poll, finished.append, end_offset=8)
-
     polls = delivered, stale, taken, of_another = [
-        in_flight(0),
-        in_flight(2),
-        in_flight(4),
-        in_flight(6, partition=1),
+        in_flight(0, finished.append),
+        in_flight(2, finished.append),
+        in_flight(4, finished.append),
+        in_flight(6, finished.append, partition=1),
     ]
     stale.stale = True
 
-    async def all_polls() -> AsyncIterator[PollInFlight]:
-        for poll in polls:
-            yield poll
-
     delivery = Kept()
     agent = scoring_agent(KafkaSettings(), delivery, a_pipeline, Metrics.create())
-    await agent(all_polls())
+    await agent(each_of(polls))
 
     assert delivery.offsets == [4, 5]
     assert finished == [delivered, taken]
@@ -128,20 +132,11 @@ async def test_what_is_delivered_or_another_owners_is_left_out() -> None:
 
 
 async def test_polls_that_wait_are_decided_as_one_and_each_is_finished() -> None:
-    def in_flight(first: int) -> PollInFlight:
-        events = [an_event(event_id=f"e-{number}") for number in range(first, first + 2)]
-        poll = replace(a_poll(*events), offsets=range(first, first + 2))
-        return PollInFlight(poll, lambda _: None, end_offset=8)
-
     polls = [in_flight(first) for first in range(2, 14, 2)]
-
-    async def all_polls() -> AsyncIterator[PollInFlight]:
-        for poll in polls:
-            yield poll
 
     delivery = Kept()
     agent = scoring_agent(KafkaSettings(), delivery, a_pipeline, Metrics.create())
-    await agent(all_polls())
+    await agent(each_of(polls))
 
     assert delivery.offsets == list(range(2, 14))
     assert len(delivery.delivered) < len(polls)
