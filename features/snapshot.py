@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from features.numbers import numbers_of
 from features.one_line import one_line
 from features.regular_file import open_regular
 from features.schema import AS_OF, FeatureSchema
@@ -253,7 +254,7 @@ def _keys(path: Path, file: pq.ParquetFile, key: str) -> NDArray[Any]:
             reason = f"key column {key!r} holds {column.null_count} nulls in row group {number}"
             raise SnapshotRefused(path, reason, (key,))
         if column.type == pa.int64():
-            parts.append(_values(column))
+            parts.append(numbers_of(column))
             continue
         texts = column.to_pylist()
         # NumPy's texts end at their last character that is not NUL: "a" and "a\0" were one key.
@@ -273,7 +274,7 @@ def _dates(path: Path, file: pq.ParquetFile, latest: datetime) -> NDArray[np.int
     if column.null_count:
         reason = f"column {AS_OF!r} holds {column.null_count} nulls"
         raise SnapshotRefused(path, reason, (AS_OF,))
-    dates: NDArray[np.int64] = _values(column.cast(pa.int64()))
+    dates: NDArray[np.int64] = numbers_of(column.cast(pa.int64()))
     if np.datetime64(latest.astimezone(UTC).replace(tzinfo=None), "us") != _EPOCH + dates.max():
         reason = f"column {AS_OF!r} does not end at the file's as_of {latest}"
         raise SnapshotRefused(path, reason, (AS_OF,))
@@ -296,7 +297,7 @@ def _matrix(
             names = list(schema.names[first : first + _COLUMNS])
             # One thread: Arrow's own were seen to end the process as it ended.
             read = file.read_row_group(group, columns=names, use_threads=False)
-            columns = [_values(read[name]) for name in names]
+            columns = [numbers_of(read[name]) for name in names]
             if {len(column) for column in columns} != {len(rows)}:
                 raise SnapshotRefused(path, f"row group {group} is not of {len(rows)} rows")
             for at in range(0, len(rows), _ROWS_AT_ONCE):
@@ -304,14 +305,3 @@ def _matrix(
                 block = np.stack([column[part] for column in columns], axis=1)
                 matrix[rows[part], first : first + len(names)] = block
     return matrix
-
-
-def _values(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Give a column's numbers, NaN for null."""
-    # `combine_chunks` copies even one.
-    whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    if whole.null_count:
-        return whole.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
-    # `to_numpy` imports pandas where it is installed: half a second and 46 MiB.
-    kind = np.float32 if pa.types.is_float32(whole.type) else np.int64
-    return np.frombuffer(whole.buffers()[1], kind)[whole.offset :][: len(whole)]

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from features.catalogue import UnknownDefinition, definition
 from features.definition import FeatureDefinition
+from features.numbers import numbers_of
 from features.one_line import one_line
 from features.own_process import CheckFailed, in_a_process_of_its_own
 from features.regular_file import read_regular
 from features.schema import FeatureSchema, SchemaInvalid
 from models.evaluate import Metric
+from models.proofs import is_proved, keep_proof
 from scoring.booster import BoosterScorer
 from scoring.errors import InvalidPolicy, ModelRefused, SchemaMismatch
 from scoring.policy import Policy
@@ -47,10 +49,6 @@ _EXPLAINED_ROWS = 8
 _TOLERANCE = 1e-9
 _MOST_REFERENCE_VALUES = 64 << 20
 _SATURATED = 20.0  # log-odds beyond which a float64 probability no longer tells them
-
-# Releases whose digests and scores were proved by this process: a fact about content, not a cache
-# of it, as an id names the bytes of every file.
-_PROVED: set[str] = set()
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,12 +148,13 @@ def load_release(folder: Path, *, trusted: bool = False) -> Release:
     Each file's sha256 is checked before anything reads it. LightGBM's parser may crash or never
     end on text that it did not write, so the release first proves itself in a throw-away process;
     what it takes there of memory and time, it takes here at most.
-    With `trusted` a release whose very content was proved before by this process skips that one.
+    With `trusted` a release whose very content has proved itself before on this machine skips
+    that process; all that it proved there of its scores is still checked.
     """
     content = read_content(folder)
-    if not (trusted and content.id in _PROVED):
+    if not (trusted and is_proved(content.digest)):
         _prove(folder)
-        _PROVED.add(content.id)
+        keep_proof(content.digest)
     return _open(folder, content)
 
 
@@ -166,14 +165,19 @@ def open_release(folder: Path) -> Release:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The bytes of a release's files, each read once and as its manifest says."""
+    """The bytes of a release's files, each read once and as its manifest, of a sha256, says."""
 
-    id: str
+    digest: str
     manifest: Manifest
     model: bytes
     features: bytes
     policy: bytes
     reference: bytes
+
+    @property
+    def id(self) -> str:
+        """The release's name."""
+        return self.digest[:_ID_LENGTH]
 
 
 def read_content(folder: Path) -> Content:
@@ -200,7 +204,7 @@ def read_content(folder: Path) -> Content:
     for name, digest in manifest.files.items():
         if _sha256(found[name]) != digest:
             raise ReleaseRefused(folder, name, "is damaged: its sha256 is not the manifest's")
-    return Content(_id(content), manifest, model, features, policy, reference)
+    return Content(_sha256(content), manifest, model, features, policy, reference)
 
 
 _SELF_CHECK = """
@@ -270,8 +274,8 @@ def _reference(folder: Path, content: Content, schema: FeatureSchema) -> Referen
         raise ReleaseRefused(folder, REFERENCE, reason)
     features = np.empty((rows.num_rows, len(schema.names)), dtype=np.float32)
     for index, name in enumerate(schema.names):
-        features[:, index] = rows[name].to_numpy()
-    return Reference(features, rows[EXPECTED].to_numpy())
+        features[:, index] = numbers_of(rows[name])
+    return Reference(features, numbers_of(rows[EXPECTED]))
 
 
 def _scores(scorer: BoosterScorer, rows: NDArray[np.float32]) -> NDArray[np.float64]:

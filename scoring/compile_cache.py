@@ -8,13 +8,12 @@ own digest, and where nothing can be kept the code is compiled again.
 """
 
 import hashlib
-import os
 import pickle
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import llvmlite
@@ -24,15 +23,14 @@ from numba.core.compiler import CompileResult
 from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
+from features.own_folder import own_folder
+
+_KIND = "compiled"
 _DIGEST = hashlib.sha256().digest_size
 
 
 class CompileCache(_Cache):  # type: ignore[misc] # Numba has no types of its own
-    """
-    Keeps the machine code of one function that is made of `sources`, by signature and processor.
-
-    A folder that others may write to is never read: what lies there is run.
-    """
+    """Keeps the machine code of one function made of `sources`, by signature and processor."""
 
     def __init__(self, name: str, sources: Iterable[str]) -> None:
         versions = (numba.__version__, llvmlite.__version__, sys.version, sys.platform)
@@ -43,7 +41,7 @@ class CompileCache(_Cache):  # type: ignore[misc] # Numba has no types of its ow
     @property
     def cache_path(self) -> str | None:
         """Give the folder, or None where code cannot be kept."""
-        folder = _folder()
+        folder = own_folder(_KIND)
         return None if folder is None else str(folder)
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
@@ -86,28 +84,8 @@ class CompileCache(_Cache):  # type: ignore[misc] # Numba has no types of its ow
         """Forget nothing: another version's code has another name."""
 
     def _path(self, sig: Any, codegen: Any) -> Path | None:
-        folder = _folder() if self._enabled else None
+        folder = own_folder(_KIND) if self._enabled else None
         if folder is None:
             return None
         made_of = f"{self._made_of}\0{sig}\0{codegen.magic_tuple()}"
         return folder / f"{self._name}-{hashlib.sha256(made_of.encode()).hexdigest()}"
-
-
-def _folder() -> Path | None:
-    """Give the first folder that is ours alone and can be written."""
-    named, home = os.environ.get("XDG_CACHE_HOME"), os.environ.get("HOME")
-    caches = named, home and f"{home}/.cache"
-    places = [Path(cache) / "creditstream" / "compiled" for cache in caches if cache]
-    with suppress(FileNotFoundError):  # where no folder for temporary files can be written
-        places.append(Path(gettempdir()) / f"creditstream-{os.getuid()}")
-    return next((place for place in places if place.is_absolute() and _is_ours(place)), None)
-
-
-def _is_ours(place: Path) -> bool:
-    try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = place.stat(follow_symlinks=False)
-    except OSError:
-        return False
-    others_write = found.st_mode & 0o022
-    return found.st_uid == os.getuid() and not others_write and os.access(place, os.W_OK)

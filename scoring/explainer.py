@@ -10,6 +10,7 @@ byte stand side by side. Groups are outside and rows inside, so that a group's t
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -277,7 +278,7 @@ def _shapley(
     with half of D points is exact.
     """
     features = len(shares)
-    points, weights = np.polynomial.legendre.leggauss((features + 1) // 2)
+    points, weights = _gauss_legendre((features + 1) // 2)
     t = (points + 1) / 2
     z = shares[:, None, None]
     factors = followed[:, :, None] * t + z * (1 - t)
@@ -288,3 +289,8 @@ def _shapley(
     integral = (before * after) @ (weights / 2)
     found: NDArray[np.float64] = value * (followed - shares[:, None]) * integral
     return found
+
+
+@cache
+def _gauss_legendre(points: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.polynomial.legendre.leggauss(points)

@@ -12,6 +12,7 @@ from stream.kafka.roles import Role
 from stream.settings import Settings
 from stream.transport.consumer import PollConsumer, Transport
 from stream.transport.in_flight import Agent
+from stream.transport.no_tables import NoTables
 
 POLLS_IN_QUEUE = 4
 
@@ -38,6 +39,7 @@ def new_app(settings: Settings, role: Role) -> faust.App:
         broker_credentials=connection_of(kafka).credentials(),
         consumer_group_instance_id=kafka.group_instance_id,
         autodiscover=False,
+        TableManager=NoTables,
         # Nothing is kept there: no tables. Without a value Faust makes a folder where it stands.
         datadir=tempfile.gettempdir(),
         value_serializer="raw",

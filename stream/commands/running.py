@@ -55,9 +55,12 @@ def worker(
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Run agents until told to stop."""
-    from stream.process.logs import configure_logging
-    from stream.process.supervisor import end_with_parent, supervise
-    from stream.worker import run_worker
+    from stream.process.memory import stays_for_good
+
+    with stays_for_good():
+        from stream.process.logs import configure_logging
+        from stream.process.supervisor import end_with_parent, supervise
+        from stream.worker import run_worker
 
     with errors():
         settings = settings_of(assign)

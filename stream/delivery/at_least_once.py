@@ -157,13 +157,14 @@ class AtLeastOnce:
         committed = await self._committed(partitions)
         begun = await read_begun(connection, kafka, committed)
         recent = await read_back(connection, kafka, partitions)
+        parking = await parked_before(connection, kafka, partitions, self._limit)
         self._owned = {
             number: SharedPartition(
                 self._publisher,
                 kafka,
                 begun[number],
                 recent[number],
-                await parked_before(connection, kafka, number, self._limit),
+                parking[number],
                 offset,
                 partial(self._committed_of, number),
             )

@@ -1,10 +1,19 @@
 """What a new owner of partitions must know of the output that others wrote."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+)
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Self, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -23,6 +32,9 @@ from stream.settings import KafkaSettings
 _SECONDS = 20.0
 _ID = "ce_id"
 _FIRST_LOOK, _FURTHER = 16, 8
+_TOGETHER = 8
+
+_Read = TypeVar("_Read")
 
 _Place = tuple[str, int]
 _PlaceOf = Callable[[ConsumerRecord], _Place | None]
@@ -88,78 +100,120 @@ async def read_begun(
     Read what is out of the applications from each partition's committed offset on.
 
     Each topic is read from its end backwards, until something older comes. Raises aiokafka's
-    KafkaError, TimeoutError.
+    KafkaError, TimeoutError, in an ExceptionGroup.
     """
-    found = {}
-    for partition, offset in committed.items():
-        first = (kafka.applications, offset)
-        begun = found[partition] = Begun()
-        for record in await _since(connection, kafka.ledger, partition, first, _of_ledger):
+    ledger, decisions, parked = [
+        await _Topic.now(connection, name) for name in (kafka.ledger, kafka.decisions, kafka.parked)
+    ]
+
+    async def begun_of(partition: int) -> Begun:
+        begun = Begun()
+        first = (kafka.applications, committed[partition])
+        for record in await ledger.since(partition, first, _of_ledger):
             batch = decode(record.value)
             offsets = batch.rows.column("origin_offset").to_pylist()
             begun.ledger |= {at: (batch, row) for row, at in enumerate(offsets)}
         for topic, place_of, places in (
-            (kafka.decisions, _of_decision, begun.decided),
-            (kafka.parked, _of_parked, begun.parked),
+            (decisions, _of_decision, begun.decided),
+            (parked, _of_parked, begun.parked),
         ):
-            records = await _since(connection, topic, partition, first, place_of)
+            records = await topic.since(partition, first, place_of)
             places |= {place[1] for record in records if (place := place_of(record))}
-    return found
+        return begun
+
+    return await _of_each(committed, begun_of)
 
 
 async def parked_before(
-    connection: Connection, kafka: KafkaSettings, partition: int, limit: ParkingLimit
-) -> ParkingHistory:
+    connection: Connection,
+    kafka: KafkaSettings,
+    partitions: Collection[int],
+    limit: ParkingLimit,
+) -> dict[int, ParkingHistory]:
     """
-    Read what became of a partition's events so far, as far back as the limit looks.
+    Read what became of each partition's events so far, as far back as the limit looks.
 
     For delivery at least once, where nothing keeps it beside the offset; what was begun behind the
-    offset is not done again, and counts. Raises aiokafka's KafkaError, TimeoutError.
+    offset is not done again, and counts. Raises as `read_begun`.
     """
-    parked: dict[int, tuple[str, bool]] = {}
-    origin = (kafka.applications, partition)
-    async for record in _tail(connection, kafka.decisions, partition, limit.reach):
-        decision = _decided(record)
-        if decision is not None and (decision.origin.topic, decision.origin.partition) == origin:
-            parked[decision.origin.offset] = (decision.release, False)
-    async for record in _tail(connection, kafka.parked, partition, limit.reach):
-        event = _parked(record)
-        if event is None or (event.topic, event.partition) != origin:
-            continue
-        if limit.counted(event.code, event.path, redriven=bool(event.redriven)):
-            parked[event.offset] = (event.release, True)
-    before = [told for _, told in sorted(parked.items())]
-    release = before[-1][0] if before else ""
-    of_release = list(takewhile(lambda told: told[0] == release, reversed(before)))
-    return limit.history(release, [flag for _, flag in reversed(of_release)])
+    decisions = await _Topic.now(connection, kafka.decisions)
+    parked = await _Topic.now(connection, kafka.parked)
+
+    async def history_of(partition: int) -> ParkingHistory:
+        told: dict[int, tuple[str, bool]] = {}
+        origin = (kafka.applications, partition)
+        async for record in decisions.tail(partition, limit.reach):
+            decision = _decided(record)
+            if decision is None or (decision.origin.topic, decision.origin.partition) != origin:
+                continue
+            told[decision.origin.offset] = (decision.release, False)
+        async for record in parked.tail(partition, limit.reach):
+            event = _parked(record)
+            if event is None or (event.topic, event.partition) != origin:
+                continue
+            if limit.counted(event.code, event.path, redriven=bool(event.redriven)):
+                told[event.offset] = (event.release, True)
+        before = [of for _, of in sorted(told.items())]
+        release = before[-1][0] if before else ""
+        of_release = list(takewhile(lambda of: of[0] == release, reversed(before)))
+        return limit.history(release, [flag for _, flag in reversed(of_release)])
+
+    return await _of_each(partitions, history_of)
 
 
-async def _tail(
-    connection: Connection, topic: str, partition: int, count: int
-) -> AsyncIterator[ConsumerRecord]:
-    """Read the last records of a partition: beside each may stand the marker of a transaction."""
-    there = (await offsets_of(connection, topic)).get(partition, range(0))
-    last = range(max(there.start, there.stop - 2 * count), there.stop)
-    records = each_record(connection, topic, {partition: last})
-    async with aclosing(records):
-        async for record in records:
-            yield record
+async def _of_each(
+    partitions: Iterable[int], read: Callable[[int], Awaitable[_Read]]
+) -> dict[int, _Read]:
+    """Read of several partitions at once: what takes time is to ask and to wait."""
+    gate = asyncio.Semaphore(_TOGETHER)
+
+    async def read_one(partition: int) -> _Read:
+        async with gate:
+            return await read(partition)
+
+    async with asyncio.TaskGroup() as group:
+        reading = {number: group.create_task(read_one(number)) for number in partitions}
+    return {number: task.result() for number, task in reading.items()}
 
 
-async def _since(
-    connection: Connection, topic: str, partition: int, first: _Place, place_of: _PlaceOf
-) -> list[ConsumerRecord]:
-    """Give a partition's last records that came of applications from `first` on."""
-    there = (await offsets_of(connection, topic)).get(partition, range(0))
-    count = _FIRST_LOOK
-    while True:
-        last = range(max(there.start, there.stop - count), there.stop)
-        records = [one async for one in each_record(connection, topic, {partition: last})]
-        placed = [(place, record) for record in records if (place := place_of(record))]
-        ours = [(place[1], record) for place, record in placed if place[0] == first[0]]
-        if last.start == there.start or any(at < first[1] for at, _ in ours):
-            return [record for at, record in ours if at >= first[1]]
-        count *= _FURTHER
+@dataclass(frozen=True, slots=True)
+class _Topic:
+    """A topic, and which offsets it had when it was asked."""
+
+    connection: Connection
+    name: str
+    there: Mapping[int, range]
+
+    @classmethod
+    async def now(cls, connection: Connection, name: str) -> Self:
+        return cls(connection, name, await offsets_of(connection, name))
+
+    async def tail(self, partition: int, count: int) -> AsyncIterator[ConsumerRecord]:
+        """Read a partition's last records: beside each may stand the marker of a transaction."""
+        records = self._last(partition, 2 * count)[1]
+        async with aclosing(records):
+            async for record in records:
+                yield record
+
+    async def since(
+        self, partition: int, first: _Place, place_of: _PlaceOf
+    ) -> list[ConsumerRecord]:
+        """Give a partition's last records that came of applications from `first` on."""
+        count = _FIRST_LOOK
+        while True:
+            is_all, last = self._last(partition, count)
+            records = [one async for one in last]
+            placed = [(place, record) for record in records if (place := place_of(record))]
+            ours = [(place[1], record) for place, record in placed if place[0] == first[0]]
+            if is_all or any(at < first[1] for at, _ in ours):
+                return [record for at, record in ours if at >= first[1]]
+            count *= _FURTHER
+
+    def _last(self, partition: int, count: int) -> tuple[bool, AsyncGenerator[ConsumerRecord]]:
+        """Give what holds the last `count` offsets, and whether that is all there is."""
+        there = self.there.get(partition, range(0))
+        last = there[-count:]
+        return last == there, each_record(self.connection, self.name, {partition: last})
 
 
 class _Decided(msgspec.Struct):

@@ -25,7 +25,7 @@ async def committed_offsets(
     async with asyncio.timeout(_ASK_SECONDS), connection.admin() as admin:
         # Until the group has a coordinator that may tell; `timeout` above ends it.
         async for attempt in stamina.retry_context(
-            on=_passes, attempts=None, timeout=None, wait_max=1.0
+            on=_passes, attempts=None, timeout=None, wait_max=1.0, wait_jitter=0.1
         ):
             with attempt:
                 found = await admin.list_consumer_group_offsets(group, partitions=list(asked))

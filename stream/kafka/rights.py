@@ -68,7 +68,9 @@ async def check_rights(connection: Connection, needed: Collection[Right]) -> Non
         asyncio.timeout(_ASK_SECONDS),
         connection.admin() as admin,
     ):
-        async for attempt in stamina.retry_context(on=_passes, attempts=None, timeout=_ASK_SECONDS):
+        async for attempt in stamina.retry_context(
+            on=_passes, attempts=None, timeout=_ASK_SECONDS, wait_jitter=0.1
+        ):
             with attempt:
                 missing = [
                     *await _missing_on_topics(admin, _of_kind("topic", needed)),
