@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -28,14 +28,12 @@ from stream.kafka.topics import create_topics
 from stream.process.supervisor import RoleProcess
 from stream.sending.files import applicants_of
 from stream.sending.simulator import Simulator, send_all
-from stream.settings import Settings
+from stream.settings import Settings, Way
 
 
 class _Decided(msgspec.Struct):
     event_id: str
 
-
-Way = Literal["at_least_once", "exactly_once"]
 
 _WARM_UP = 20_000
 _CHUNK = 4_000

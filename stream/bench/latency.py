@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from stream.bench.delivery import Way, settings_at, worker_of
+from stream.bench.delivery import settings_at, worker_of
 from stream.bench.machine import Machine, print_json, print_machine, this_machine
 from stream.brokers import ApacheKafka
 from stream.demo.examples import Example
@@ -21,7 +21,7 @@ from stream.demo.installation import Installation, installed
 from stream.kafka.packing import OutRecord
 from stream.sending.files import applicants_of
 from stream.sending.simulator import Simulator, partition_of
-from stream.settings import Settings
+from stream.settings import Settings, Way
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Producer

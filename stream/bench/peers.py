@@ -7,14 +7,12 @@ import signal
 import subprocess
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -22,18 +20,12 @@ from aiokafka import TopicPartition
 from rich.console import Console
 from rich.table import Table
 
-from features.catalogue import BY_NAME
-from features.schema import Feature, FeatureSchema
-from features.snapshot import write_snapshot
-from models.policies import policy_text
-from models.release import FORMAT, MODEL, Manifest, write_release
-from scoring.booster import feature_names_of
 from scoring.byte_strings import ByteStrings
 from stream.bench.machine import Machine, print_json, print_machine, this_machine
+from stream.bench.made_up import PARTITIONS, SHAPE, MadeUp, made_up, settings_for
 from stream.bench.pipeline import pin
-from stream.bench.score import SHAPES, Rows, trained
 from stream.brokers import ApacheKafka
-from stream.demo.installation import await_ready, free_ports
+from stream.demo.installation import await_ready
 from stream.kafka.connection import Connection, connection_of
 from stream.kafka.packing import OutColumns, PackedRecords, pack
 from stream.kafka.publisher import Publisher
@@ -41,7 +33,7 @@ from stream.kafka.records import records_of
 from stream.kafka.topics import create_topics
 from stream.process.children import await_end
 from stream.process.supervisor import RoleProcess
-from stream.settings import KafkaSettings, Settings, read_settings
+from stream.settings import KafkaSettings, Settings, Way
 
 OURS, OURS_ONCE, ALONE = "creditstream", "creditstream, exactly once", "LightGBM alone"
 PEERS = (
@@ -56,10 +48,7 @@ PEERS = (
     "bytewax",
     "bytewax-batched",
 )
-Delivery = Literal["at_least_once", "exactly_once"]
 
-_SHAPE = "500 x 31"
-_PARTITIONS = 4
 _WARM_UP, _LEAST, _MOST = 2_000, 4_000, 600_000
 _BATCH = 500
 _CHUNK_BATCHES = 8
@@ -99,17 +88,6 @@ class PeersBench(msgspec.Struct, frozen=True):
     times_slower: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What all are given: the release, the table, and batches of events to send."""
-
-    folder: Path
-    release: Path
-    table: Path
-    rows: Rows
-    batches: list[PackedRecords]
-
-
 @dataclass(slots=True)
 class _Process:
     """A contender that runs: its process, and the topics where its answers are."""
@@ -137,12 +115,21 @@ def bench_peers(
     try:
         with tempfile.TemporaryDirectory(prefix="creditstream-peers-") as made:
             with console.status("training"):
-                work = _work(Path(made))
+                work = made_up(Path(made))
+                batches = list(_batches(len(work.rows)))
             with ApacheKafka() as broker:
                 for number in range(rounds):
                     for name in chosen:
                         with console.status(f"round {number + 1} of {rounds}: {name}"):
-                            ran = _run(name, work, broker.bootstrap_servers, others, cores, seconds)
+                            ran = _run(
+                                name,
+                                work,
+                                batches,
+                                broker.bootstrap_servers,
+                                others,
+                                cores,
+                                seconds,
+                            )
                         runs[name].append(ran)
     finally:
         os.sched_setaffinity(0, cores)
@@ -152,20 +139,7 @@ def bench_peers(
         for name, of in rates.items()
         if OURS in rates
     }
-    return PeersBench(this_machine(len(cores)), _SHAPE, _PARTITIONS, runs, slower)
-
-
-def _work(folder: Path) -> _Work:
-    """Train a model on made-up rows; make its release, a table of applicants and their events."""
-    text, rows = trained(next(shape for shape in SHAPES if shape.name == _SHAPE))
-    schema = FeatureSchema(tuple(Feature(name) for name in feature_names_of(text)))
-    policy = policy_text(BY_NAME, 0.3, 0.5)
-    manifest = Manifest(format=FORMAT, definition=BY_NAME, files={})
-    release = write_release(folder / "releases", text, schema, policy, rows[:100], manifest)
-    keys = np.arange(1, len(rows) + 1, dtype=np.int64)
-    table = folder / "features.parquet"
-    write_snapshot(table, "application_id", keys, rows, schema, datetime.now(UTC))
-    return _Work(folder, release, table, rows, list(_batches(len(rows))))
+    return PeersBench(this_machine(len(cores)), SHAPE, PARTITIONS, runs, slower)
 
 
 def _batches(applicants: int) -> Iterator[PackedRecords]:
@@ -193,12 +167,18 @@ def _batches(applicants: int) -> Iterator[PackedRecords]:
 
 
 def _run(
-    name: str, work: _Work, servers: str, others: str | None, cores: Sequence[int], seconds: float
+    name: str,
+    work: MadeUp,
+    batches: Sequence[PackedRecords],
+    servers: str,
+    others: str | None,
+    cores: Sequence[int],
+    seconds: float,
 ) -> Ran:
     if name == ALONE:
         return _predict_alone(work, cores[0])
-    way: Delivery = "exactly_once" if name == OURS_ONCE else "at_least_once"
-    settings = _settings(work, servers, way)
+    way: Way = "exactly_once" if name == OURS_ONCE else "at_least_once"
+    settings = settings_for(work, servers, way)
     asyncio.run(create_topics(settings.kafka))
     if name in (OURS, OURS_ONCE):
         starting = _ours(settings, work.folder)
@@ -207,29 +187,7 @@ def _run(
         starting = _peer(name, shlex.split(others), settings.kafka, work)
     with starting as process:
         pin(process.pid, {cores[0]})
-        return asyncio.run(_measure(process, work.batches, seconds))
-
-
-def _settings(work: _Work, servers: str, way: Delivery) -> Settings:
-    name = uuid.uuid4().hex[:8]
-    topics = ("applications", "decisions", "ledger", "parked", "alarms")
-    kafka = {topic: f"{topic}.{name}" for topic in topics} | {
-        "bootstrap_servers": servers,
-        "group_prefix": name,
-        "partitions": _PARTITIONS,
-    }
-    settings = read_settings()
-    (port,) = free_ports(1)
-    return settings.model_copy(
-        update={
-            "kafka": settings.kafka.model_copy(update=kafka),
-            "release": work.release,
-            "features": work.table,
-            "delivery": way,
-            "reasons": "on_demand",
-            "status": settings.status.model_copy(update={"port": port}),
-        }
-    )
+        return asyncio.run(_measure(process, batches, seconds))
 
 
 @contextmanager
@@ -248,14 +206,14 @@ def _ours(settings: Settings, folder: Path) -> Iterator[_Process]:
 
 @contextmanager
 def _peer(
-    name: str, command: Sequence[str], kafka: KafkaSettings, work: _Work
+    name: str, command: Sequence[str], kafka: KafkaSettings, work: MadeUp
 ) -> Iterator[_Process]:
     given = {
         "servers": kafka.bootstrap_servers,
         "applications": kafka.applications,
         "decisions": kafka.decisions,
         "group": f"{kafka.group_prefix}-{name}",
-        "model": work.release / MODEL,
+        "model": work.model,
         "table": work.table,
     }
     options = [part for key, value in given.items() for part in (f"--{key}", str(value))]
@@ -281,16 +239,16 @@ class PeerFailed(Exception):
 
 async def _measure(process: _Process, batches: Sequence[PackedRecords], seconds: float) -> Ran:
     connection = connection_of(process.kafka)
-    topics = [TopicPartition(t, p) for t in process.answers for p in range(_PARTITIONS)]
+    topics = [TopicPartition(t, p) for t in process.answers for p in range(PARTITIONS)]
     async with Publisher(connection, client_id="bench") as publisher, connection.consumer() as ends:
 
         async def send(first: int, events: int) -> None:
             """Send batches in turn, from the first on."""
             wanted = range(first // _BATCH, (first + events) // _BATCH)
-            for number in range(wanted.start, wanted.stop, _CHUNK_BATCHES * _PARTITIONS):
+            for number in range(wanted.start, wanted.stop, _CHUNK_BATCHES * PARTITIONS):
                 async with asyncio.TaskGroup() as sending:
-                    for partition in range(_PARTITIONS):
-                        at = range(number + partition, wanted.stop, _PARTITIONS)[:_CHUNK_BATCHES]
+                    for partition in range(PARTITIONS):
+                        at = range(number + partition, wanted.stop, PARTITIONS)[:_CHUNK_BATCHES]
                         own = [batches[one] for one in at]
                         sending.create_task(
                             publisher.publish(process.kafka.applications, partition, own)
@@ -350,11 +308,11 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _predict_alone(work: _Work, core: int) -> Ran:
+def _predict_alone(work: MadeUp, core: int) -> Ran:
     """Predict the table's rows by LightGBM on one thread and nothing else."""
     import lightgbm
 
-    booster = lightgbm.Booster(model_file=str(work.release / MODEL))
+    booster = lightgbm.Booster(model_file=str(work.model))
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:

@@ -128,6 +128,25 @@ def bench_latency(
         print_bench(result, as_json=as_json)
 
 
+def bench_start(
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is started.")] = 5,
+    applicants: Annotated[
+        int, typer.Option(min=1_000, help="Applicants of the feature table.")
+    ] = 356_255,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Measure a worker's start, from nothing to ready, at Apache Kafka (Java, Maven)."""
+    from rich.console import Console
+
+    from stream.bench.start import bench_start as measure
+    from stream.bench.start import print_bench
+
+    with errors():
+        result = measure(Console(stderr=True), rounds, applicants)
+        print_bench(result, as_json=as_json)
+
+
 def bench_delivery(
     events: Annotated[int, typer.Option(min=1_000, help="How many at full load.")] = 100_000,
     *,

@@ -164,7 +164,9 @@ def _write_settings(running: Installation) -> None:
     running.shell_settings.write_text("".join(lines))
 
 
-def await_ready(urls: Mapping[Role, str], folder: Path) -> None:
+def await_ready(
+    urls: Mapping[Role, str], folder: Path, look_seconds: float = _LOOK_SECONDS
+) -> None:
     """Wait until each role says so at its address; raises NotReady, naming the folder of logs."""
     deadline = time.monotonic() + _READY_SECONDS
     waiting = set(urls)
@@ -179,7 +181,7 @@ def await_ready(urls: Mapping[Role, str], folder: Path) -> None:
                 f"see {folder}/*.log"
             )
             raise NotReady(msg)
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(look_seconds)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from stream.settings.everything import (
     Settings,
     StatusSettings,
     SwapSettings,
+    Way,
 )
 from stream.settings.kafka import KafkaSettings
 from stream.settings.reading import (
@@ -29,6 +30,7 @@ __all__ = [
     "StatusSettings",
     "StoreSettings",
     "SwapSettings",
+    "Way",
     "described_settings",
     "environment_of",
     "read_settings",

@@ -13,6 +13,10 @@ from stream.settings.store import StoreSettings
 ENV_FILE = ".env"
 
 
+Way = Literal["at_least_once", "exactly_once"]
+"""How decisions are delivered to Kafka."""
+
+
 class StatusSettings(Section):
     """Where the status service listens."""
 
@@ -107,7 +111,7 @@ class Settings(BaseSettings):
     features_cache: bool = Field(
         True, description="Keep the table as `<features>.matrix` beside it, for workers to share."
     )
-    delivery: Literal["exactly_once", "at_least_once"] | None = Field(
+    delivery: Way | None = Field(
         None,
         description="Of decisions, to Kafka; not set: exactly once where the broker can do it.",
     )
