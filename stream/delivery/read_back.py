@@ -26,7 +26,7 @@ from sinks.ledger import LedgerBatch, LedgerDamaged, decode
 from sinks.parked import ParkedDamaged, ParkedEvent, parse
 from stream.contracts.codec import EVENT_DIGEST
 from stream.kafka.connection import Connection
-from stream.kafka.records import each_record, offsets_of
+from stream.kafka.records import each_record, offsets_of, reader
 from stream.settings import KafkaSettings
 
 _SECONDS = 20.0
@@ -74,11 +74,7 @@ async def read_back(
     found = {partition: RecentEvents(size) for partition in partitions}
     if not size:
         return found
-    consumer = connection.consumer(
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-    )
+    consumer = reader(connection)
     asked = [TopicPartition(kafka.decisions, partition) for partition in partitions]
     async with asyncio.timeout(_SECONDS), consumer:
         consumer.assign(asked)

@@ -9,6 +9,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from stream.kafka.connection import Connection
 
 _READ_SECONDS = 60.0
+# The default, half a second, is how long whatever is asked meanwhile would wait behind a fetch.
+_FETCH_WAIT_MS = 20
 
 
 async def offsets_of(
@@ -20,7 +22,7 @@ async def offsets_of(
     With `since`, from the first record of that time on, where the broker finds one. Raises
     aiokafka's KafkaError, TimeoutError.
     """
-    async with asyncio.timeout(_READ_SECONDS), _reader(connection, topic) as consumer:
+    async with asyncio.timeout(_READ_SECONDS), reader(connection, topic) as consumer:
         partitions = consumer.assignment()
         begins = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
@@ -43,7 +45,7 @@ async def each_record(
     stretches = {TopicPartition(topic, number): at for number, at in within.items() if at}
     if not stretches:
         return
-    async with _reader(connection) as consumer:
+    async with reader(connection) as consumer:
         consumer.assign(list(stretches))
         for tp, offsets in stretches.items():
             consumer.seek(tp, offsets.start)
@@ -72,10 +74,12 @@ async def records_of(connection: Connection, topic: str) -> list[ConsumerRecord]
         return [record async for record in each_record(connection, topic, there)]
 
 
-def _reader(connection: Connection, *topics: str) -> AIOKafkaConsumer:
+def reader(connection: Connection, *topics: str) -> AIOKafkaConsumer:
+    """Make a consumer, not yet started, of committed records, without a group."""
     return connection.consumer(
         *topics,
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
     )
