@@ -6,6 +6,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -84,30 +85,53 @@ def open_table(
     be parsed. What was opened is not looked at again, and must never be written into: replace it,
     as this does, and who has the old one keeps it.
     """
-    kept = path.with_name(path.name + SUFFIX)
-    digest = snapshot_digest(path, most + _MORE_BYTES)
-    table = _mapped(kept, schema, most) if keep else None
-    if table is not None and table.digest == digest:
-        return OpenedTable(table)
-    if digest not in _PROVED:
-        unwritten = _proved(path, schema, digest, most, keep=keep)
-        _PROVED.add(digest)
-        table = _mapped(kept, schema, most) if keep and not unwritten else None
+    return OpeningTable(path, most=most, keep=keep).of(schema)
+
+
+class OpeningTable:
+    """
+    A feature table that is being opened: its bytes' digests are taken beside other work.
+
+    As `open_table`, whose schema may be known later.
+    """
+
+    def __init__(self, path: Path, *, most: int = MOST_BYTES, keep: bool = True) -> None:
+        self._path, self._most, self._keep = path, most, keep
+        self._kept = path.with_name(path.name + SUFFIX)
+        beside = ThreadPoolExecutor(2, "feature-table")
+        self._digest = beside.submit(snapshot_digest, path, most + _MORE_BYTES)
+        self._content = beside.submit(_content, self._kept, most) if keep else None
+        beside.shutdown(wait=False)
+
+    def of(self, schema: FeatureSchema) -> OpenedTable:
+        """Give the table, of this schema; raises SnapshotRefused."""
+        path, most, keep, kept = self._path, self._most, self._keep, self._kept
+        digest = self._digest.result()
+        table = _laid_out(self._content.result(), schema) if self._content else None
         if table is not None and table.digest == digest:
             return OpenedTable(table)
-    table = load_snapshot(path, schema, digest)
-    if not keep:
-        return OpenedTable(table)
-    try:
-        _write(kept, table)
-    except OSError as error:
-        return OpenedTable(table, f"{kept} cannot be written: {error}")
-    # Its memory goes before the same again is mapped.
-    del table
-    table = _mapped(kept, schema, most)
-    if table is not None and table.digest == digest:
-        return OpenedTable(table)
-    return OpenedTable(load_snapshot(path, schema, digest), f"{kept} is not what was written there")
+        del table
+        if digest not in _PROVED:
+            unwritten = _proved(path, schema, digest, most, keep=keep)
+            _PROVED.add(digest)
+            table = _mapped(kept, schema, most) if keep and not unwritten else None
+            if table is not None and table.digest == digest:
+                return OpenedTable(table)
+        table = load_snapshot(path, schema, digest)
+        if not keep:
+            return OpenedTable(table)
+        try:
+            _write(kept, table)
+        except OSError as error:
+            return OpenedTable(table, f"{kept} cannot be written: {error}")
+        # Its memory goes before the same again is mapped.
+        del table
+        table = _mapped(kept, schema, most)
+        if table is not None and table.digest == digest:
+            return OpenedTable(table)
+        return OpenedTable(
+            load_snapshot(path, schema, digest), f"{kept} is not what was written there"
+        )
 
 
 _PROVE = """
@@ -209,6 +233,11 @@ def _write(path: Path, table: FeatureTable) -> None:
 
 def _mapped(path: Path, schema: FeatureSchema, most: int) -> FeatureTable | None:
     """Map a table of this schema; None where the file is missing, damaged or another's."""
+    return _laid_out(_content(path, most), schema)
+
+
+def _content(path: Path, most: int) -> memoryview | None:
+    """Map what a file holds behind its digest; None where it is missing or damaged."""
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -219,16 +248,20 @@ def _mapped(path: Path, schema: FeatureSchema, most: int) -> FeatureTable | None
     except OSError:
         return None
     mark, named, body = content[: len(_MARK)], content[len(_MARK) : _BODY], content[_BODY:]
-    if mark != _MARK or hashlib.sha256(body).digest() != named:
+    return body if mark == _MARK and hashlib.sha256(body).digest() == named else None
+
+
+def _laid_out(body: memoryview | None, schema: FeatureSchema) -> FeatureTable | None:
+    if body is None:
         return None
-    length = int.from_bytes(body[:_LENGTH], "little")
     try:
-        return _laid_out(body, length, schema)
+        return _arrays(body, schema)
     except (msgspec.MsgspecError, TableInvalid, UnicodeDecodeError, TypeError, ValueError):
         return None  # whoever wrote it took its digest, too
 
 
-def _laid_out(body: memoryview, length: int, schema: FeatureSchema) -> FeatureTable | None:
+def _arrays(body: memoryview, schema: FeatureSchema) -> FeatureTable | None:
+    length = int.from_bytes(body[:_LENGTH], "little")
     header = msgspec.json.decode(body[_LENGTH : _LENGTH + length], type=_Header)
     if header.schema != schema.digest:
         return None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from features.matrix_cache import open_table
+from features.matrix_cache import OpeningTable
 from features.regular_file import open_regular
 from features.schema import FeatureSchema
 from features.snapshot import SnapshotRefused
@@ -75,6 +75,11 @@ def _is_complete(path: Path) -> bool:
 
 def build_pipeline(settings: Settings) -> Pipeline:
     """Load and check the release and the feature table; raises ReleaseRefused, SnapshotRefused."""
+    opening = OpeningTable(
+        table_file(settings.features),
+        most=settings.features_max_mb << 20,
+        keep=settings.features_cache,
+    )
     release = load_release(release_folder(settings.release), trusted=True)
     logger.info(
         "release.loaded",
@@ -86,7 +91,7 @@ def build_pipeline(settings: Settings) -> Pipeline:
     return Pipeline(
         release=release.id,
         definition=release.definition,
-        table=_table(settings, release.schema),
+        table=_table(opening, release.schema),
         scorer=release.scorer,
         policy=release.policy,
         limits=EventLimits(
@@ -104,13 +109,8 @@ def parking_limit(settings: Settings) -> ParkingLimit:
     return ParkingLimit(**settings.parking.model_dump())
 
 
-def _table(settings: Settings, schema: FeatureSchema) -> FeatureTable:
-    opened = open_table(
-        table_file(settings.features),
-        schema,
-        most=settings.features_max_mb << 20,
-        keep=settings.features_cache,
-    )
+def _table(opening: OpeningTable, schema: FeatureSchema) -> FeatureTable:
+    opened = opening.of(schema)
     if opened.unshared:
         logger.warning("table.unshared", cause=opened.unshared)
     return opened.table

@@ -88,6 +88,17 @@ except ReleaseRefused as refused:
     assert in_a_process_of_its_own(code, str(damaged)) == "model.txt False"
 
 
+def test_a_release_is_opened_without_pandas_which_would_take_half_a_second(folder: Path) -> None:
+    code = """
+from pathlib import Path
+from models.release import open_release
+open_release(Path(sys.argv[1]))
+print("lightgbm" in sys.modules, "pandas" in sys.modules)
+"""
+
+    assert in_a_process_of_its_own(code, str(folder)) == "True False"
+
+
 def forged(folder: Path, tmp_path: Path, file: str, content: bytes, **manifest: Any) -> Path:
     """A release whose digests are right and whose content is not."""
     made = tmp_path / "forged"

@@ -96,7 +96,7 @@ def test_without_a_home_the_folder_of_temporary_files_is_used(
     monkeypatch.delenv("HOME")
 
     assert [hits(), hits()] == [0, 1]
-    assert (home / f"creditstream-{os.getuid()}").is_dir()
+    assert (home / f"creditstream-compiled-{os.getuid()}").is_dir()
 
 
 def test_a_full_disk_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
