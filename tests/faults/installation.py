@@ -279,6 +279,14 @@ class Installation:
     def _decisions(self) -> list[TopicPartition]:
         return [TopicPartition(self.outside.decisions, number) for number in range(self.partitions)]
 
+    def await_all_members(self) -> None:
+        """Wait until the scoring group is all of its workers, assigned, and nobody else."""
+        group = f"{self.settings.kafka.group_prefix}-scoring"
+        self.wait_until(
+            lambda: asyncio.run(_at_work(self.outside, group)) == len(self.scoring),
+            "the scoring group is its workers",
+        )
+
     def settle(self, *, whole: bool = False) -> Verdict:
         """
         Send no more, wait until all that was sent is through, and check it.
@@ -358,6 +366,20 @@ async def _await_decisions(
                 if records[-1].timestamp > moment * 1e3:
                     seen.add(tp)
     return time.time()
+
+
+async def _at_work(kafka: KafkaSettings, group: str) -> int:
+    """Count a group's members; 0 while it is not settled who reads what."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await admin.start()
+    try:
+        (answer,) = await admin.describe_consumer_groups([group])
+    finally:
+        await admin.close()
+    (told,) = answer.to_object()["groups"]
+    members = told["members"]
+    settled = told["state"] == "Stable" and all(one["member_assignment"] for one in members)
+    return len(members) if settled else 0
 
 
 async def _longest_pause(
