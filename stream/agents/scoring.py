@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import numpy as np
 import structlog
@@ -18,7 +17,7 @@ from stream.agents.desk import Desk
 from stream.agents.lanes import in_lanes
 from stream.contracts.codec import decision_records
 from stream.delivery.protocols import Delivery, Lease
-from stream.kafka.packing import OutRecord, pack, pack_one
+from stream.kafka.packing import OutRecord, pack_one, pack_parts
 from stream.kafka.publisher import Output
 from stream.kafka.topics import parked_record_bytes
 from stream.settings import KafkaSettings
@@ -144,18 +143,16 @@ def decide_and_encode(
     """Decide polls in one go; give what became of each, and all that it puts out."""
     together = pipeline.decide_together(asked, now_us)
     batch, cuts = together.batch, together.cuts
-    records = decision_records(batch)
+    packed = pack_parts(kafka.decisions, decision_records(batch), cuts)
     ledger = encode_parts(batch, cuts)
     found = []
-    for (poll, _), decided, rows, messages in zip(
-        asked, together.of_each, pairwise(cuts), ledger, strict=True
+    for (poll, _), decided, decisions, messages in zip(
+        asked, together.of_each, packed, ledger, strict=True
     ):
         outputs = []
         if messages:
-            packed = [pack_one(kafka.ledger, message, now_us // 1000) for message in messages]
-            decisions = pack(kafka.decisions, records.rows(*rows))
-            outputs.append(Output(kafka.decisions, decisions))
-            outputs.append(Output(kafka.ledger, [one for part in packed for one in part]))
+            rows = [pack_one(kafka.ledger, message, now_us // 1000) for message in messages]
+            outputs += [Output(kafka.decisions, decisions), Output(kafka.ledger, rows)]
         if decided.rejections:
             outputs.append(_parked(kafka, poll, decided, now_us))
         found.append((decided, outputs))

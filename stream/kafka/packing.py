@@ -2,7 +2,9 @@
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import cramjam
@@ -25,7 +27,8 @@ _HEADER = DefaultRecordBase.HEADER_STRUCT
 _CHECKED_FROM = DefaultRecordBase.ATTRIBUTES_OFFSET
 _CHECKSUM = struct.Struct(">I")
 _MAGIC = 2
-_LONGEST_VARINT, _LONGEST_OFFSET = 10, 5
+_NO_KEY = b"\0\0\0\1"
+_LONGEST_OFFSET = 5
 # Level 1 of 12: the others take longer and save little of what is mostly names and digits.
 _LEVEL = 1
 
@@ -67,12 +70,6 @@ class OutColumns:
 
     def __len__(self) -> int:
         return len(self.values)
-
-    def rows(self, first: int, last: int) -> "OutColumns":
-        """Give the records from `first` to before `last`."""
-        own = slice(first, last)
-        headers = [(name, column[own]) for name, column in self.headers]
-        return replace(self, keys=self.keys[own], values=self.values[own], headers=headers)
 
     def __iter__(self) -> Iterator[OutRecord]:
         columns = [column for _, column in self.headers]
@@ -140,6 +137,13 @@ def pack(topic: str, columns: OutColumns, largest: int = MAX_BATCH_BYTES) -> lis
 
     Raises RecordTooLarge.
     """
+    return pack_parts(topic, columns, [0, len(columns)], largest)[0]
+
+
+def pack_parts(
+    topic: str, columns: OutColumns, cuts: Sequence[int], largest: int = MAX_BATCH_BYTES
+) -> list[list[PackedRecords]]:
+    """Pack as `pack` does, part by part: the i-th is from `cuts[i]` to before `cuts[i + 1]`."""
     keys, values = columns.keys, columns.values
     own = [packed(column) for _, column in columns.headers]
     before = np.cumsum([0, *(len(column.data) for column in own)])[: len(own)]
@@ -160,42 +164,58 @@ def pack(topic: str, columns: OutColumns, largest: int = MAX_BATCH_BYTES) -> lis
     sizes = np.empty(len(values), np.int64)
     _measure(*given, sizes)
     ends = np.cumsum(sizes + _LONGEST_OFFSET)
-    found, first = [], 0
-    while first < len(values):
-        before_first = int(ends[first - 1]) if first else 0
-        last = int(np.searchsorted(ends, before_first + largest - _HEADER.size, side="right"))
-        if last == first:
-            size = int(sizes[first]) + _LONGEST_OFFSET + _HEADER.size
-            raise RecordTooLarge(topic, size, largest)
-        out = np.empty(int(ends[last - 1]) - before_first, np.uint8)
-        written = _pack(*given, sizes, first, last, out)
-        payload = _compressed(out[:written])
-        found.append(PackedRecords(payload, last - first, columns.timestamp_ms))
-        first = last
-    return found
+    parts = []
+    for first, end in pairwise(cuts):
+        found: list[PackedRecords] = []
+        while first < end:
+            before_first = int(ends[first - 1]) if first else 0
+            last = int(np.searchsorted(ends, before_first + largest - _HEADER.size, side="right"))
+            last = min(last, end)
+            if last == first:
+                size = int(sizes[first]) + _LONGEST_OFFSET + _HEADER.size
+                raise RecordTooLarge(topic, size, largest)
+            out = np.empty(int(ends[last - 1]) - before_first, np.uint8)
+            written = _pack(*given, sizes, first, last, out)
+            payload = _compressed(out[:written].tobytes())
+            found.append(PackedRecords(payload, last - first, columns.timestamp_ms))
+            first = last  # noqa: PLW2901 - within its part
+        parts.append(found)
+    return parts
 
 
-def pack_one(topic: str, value: bytes, timestamp_ms: int) -> list[PackedRecords]:
+def pack_one(topic: str, value: bytes, timestamp_ms: int) -> PackedRecords:
     """Pack one record that is a value alone; raises RecordTooLarge."""
-    none = ByteStrings.of([None])
-    return pack(topic, OutColumns(none, ByteStrings.of([value]), [], [], timestamp_ms))
+    # No attributes, no time and no offset from the batch's, no key; behind the value no headers.
+    record = _NO_KEY + _varint(len(value)) + value + _varint(0)
+    record = _varint(len(record)) + record
+    size = len(record) + _HEADER.size
+    if size > MAX_BATCH_BYTES:
+        raise RecordTooLarge(topic, size, MAX_BATCH_BYTES)
+    return PackedRecords(_compressed(record), 1, timestamp_ms)
 
 
-def _compressed(content: Any) -> bytes:
+def _compressed(content: bytes) -> bytes:
     # Brokers take no linked blocks (KIP-57).
     compressor = cramjam.lz4.Compressor(level=_LEVEL, content_checksum=False, block_linked=False)
-    compressor.compress(content.tobytes())
+    compressor.compress(content)
     return bytes(compressor.finish())
 
 
+@lru_cache(64)
 def _name(name: str) -> bytes:
     text = name.encode()
     return _varint(len(text)) + text
 
 
 def _varint(value: int) -> bytes:
-    out = np.empty(_LONGEST_VARINT, np.uint8)
-    return out[: _write_varint(value, out)].tobytes()
+    """Give an int64 as Kafka's zigzag varint."""
+    rest = (value << 1) ^ (value >> 63)
+    found = bytearray()
+    while rest >= 128:
+        found.append(rest & 127 | 128)
+        rest >>= 7
+    found.append(rest)
+    return bytes(found)
 
 
 @part
@@ -232,11 +252,6 @@ def _put_string(out: Any, at: Any, data: Any, start: Any, length: Any) -> Any:
 @part
 def _string_size(length: Any) -> Any:
     return _varint_size(length) + max(length, 0)
-
-
-@compiles(types.int64(types.int64, BYTES_OUT), words)
-def _write_varint(value: Any, out: Any) -> Any:
-    return _put_varint(out, 0, value)
 
 
 _COLUMNS = (*STRINGS, *STRINGS, BYTES, types.int64, *STRINGS, BYTES, _TABLE, _TABLE)

@@ -1,5 +1,6 @@
 """Packed batches against aiokafka's own, and read by it."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -8,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoring.byte_strings import ByteStrings
-from stream.kafka.packing import OutColumns, OutRecord, PackedBatch, RecordTooLarge, pack, pack_one
+from stream.kafka.packing import (
+    OutColumns,
+    OutRecord,
+    PackedBatch,
+    RecordTooLarge,
+    pack,
+    pack_one,
+    pack_parts,
+)
 from tests.packed import unpacked
 
 BYTES = st.binary(max_size=300)
@@ -41,6 +50,27 @@ def test_records_are_read_as_they_were_packed(records: OutColumns) -> None:
 
     assert one.count == len(records)
     assert list(map(told, unpacked(one))) == list(map(told, records))
+
+
+@given(columns(), st.data())
+def test_parts_are_packed_as_they_would_be_alone(records: OutColumns, data: st.DataObject) -> None:
+    inner = data.draw(st.lists(st.integers(0, len(records)), max_size=3).map(sorted))
+    cuts = [0, *inner, len(records)]
+
+    parts = pack_parts("t", records, cuts)
+
+    every = list(map(told, records))
+    read = [[told(record) for one in part for record in unpacked(one)] for part in parts]
+    assert read == [every[first:end] for first, end in pairwise(cuts)]
+    assert all(one.count for part in parts for one in part)
+
+
+@given(BYTES, st.integers(0, 2**48))
+def test_a_value_alone_is_packed_as_among_others(value: bytes, timestamp_ms: int) -> None:
+    none = ByteStrings.of([None])
+    columns = OutColumns(none, ByteStrings.of([value]), [], [], timestamp_ms)
+
+    assert [pack_one("t", value, timestamp_ms)] == pack("t", columns)
 
 
 @given(columns(), st.integers(400, 1_500))
@@ -85,7 +115,7 @@ def test_many_records_have_offsets_one_after_the_other() -> None:
 
 
 def test_a_batch_tells_who_made_it_and_of_which_transaction() -> None:
-    (one,) = pack_one("t", b"value", 5)
+    one = pack_one("t", b"value", 5)
     batch = PackedBatch(one, transactional=True)
     assert batch.record_count() == 1
     assert batch.closed()
