@@ -29,6 +29,13 @@ bench: ready ## Measure one worker on one core, end to end and stage by stage
 test: ready ## All tests but `faults`; those that need a real broker take one from Docker or Java
 	$(RUN) pytest --ignore=tests/faults -n auto --dist loadfile
 
+# Of the simulation: so many from 0 on, or `first:end`; `make test` runs 100.
+SEEDS ?= 2000
+
+.PHONY: simulate
+simulate: ready ## SEEDS of the simulated system: all faults mixed, under a virtual clock
+	SIMULATION_SEEDS=$(SEEDS) $(RUN) pytest -n 0 tests/simulation -k all_seeds
+
 # Inputs, damaged releases and tables, and models of a run of the fuzzers; SEED repeats it.
 COUNT ?= 100000
 DAMAGED ?= 1000

@@ -98,16 +98,23 @@ class OpeningTable:
     def __init__(self, path: Path, *, most: int = MOST_BYTES, keep: bool = True) -> None:
         self._path, self._most, self._keep = path, most, keep
         self._kept = path.with_name(path.name + SUFFIX)
-        beside = ThreadPoolExecutor(2, "feature-table")
-        self._digest = beside.submit(snapshot_digest, path, most + _MORE_BYTES)
-        self._content = beside.submit(_content, self._kept, most) if keep else None
-        beside.shutdown(wait=False)
+        self._beside = ThreadPoolExecutor(2, "feature-table")
+        self._digest = self._beside.submit(snapshot_digest, path, most + _MORE_BYTES)
+        self._content = self._beside.submit(_content, self._kept, most) if keep else None
 
     def of(self, schema: FeatureSchema) -> OpenedTable:
-        """Give the table, of this schema; raises SnapshotRefused."""
+        """Give the table, of this schema, once; raises SnapshotRefused."""
         path, most, keep, kept = self._path, self._most, self._keep, self._kept
-        digest = self._digest.result()
-        table = _laid_out(self._content.result(), schema) if self._content else None
+        # Until its threads have ended they may hold what they mapped.
+        self._beside.shutdown()
+        content = self._content.result() if self._content else None
+        try:
+            digest = self._digest.result()
+        finally:
+            # A refusal holds this frame, and would so hold itself, and what was mapped.
+            del self._digest, self._content
+        table = _laid_out(content, schema)
+        del content
         if table is not None and table.digest == digest:
             return OpenedTable(table)
         del table

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -78,7 +79,7 @@ def run_report(
     """
     context = multiprocessing.get_context("spawn")
     # It takes a core for half a minute, which nobody waits for.
-    pool = ProcessPoolExecutor(1, context, os.nice, (_NICER,))
+    pool = ProcessPoolExecutor(1, context, _begin)
     try:
         return pool.submit(write_report, reference, current, folder, day).result()
     except BrokenProcessPool as error:
@@ -93,6 +94,19 @@ def run_report(
         # It may be told so while its thread is starting, which cannot be joined yet.
         with suppress(RuntimeError):
             pool.shutdown()
+
+
+def _begin() -> None:
+    os.nice(_NICER)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def write_report(

@@ -3,9 +3,7 @@
 import asyncio
 import os
 import time
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import get_args
@@ -17,15 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from stream.bench.machine import Machine, print_json, print_machine, this_machine
-from stream.bench.pipeline import pin, usage_at
+from stream.bench.workers import settings_at, usage_at, worker_of
 from stream.brokers import ApacheKafka
 from stream.demo.examples import Example
-from stream.demo.installation import Installation, await_ready, installed
+from stream.demo.installation import Installation, installed
 from stream.kafka.connection import connection_of
 from stream.kafka.packing import OutRecord
 from stream.kafka.publisher import Publisher
-from stream.kafka.topics import create_topics
-from stream.process.supervisor import RoleProcess
 from stream.sending.files import applicants_of
 from stream.sending.simulator import Simulator, send_all
 from stream.settings import Settings, Way
@@ -94,41 +90,9 @@ def bench_delivery(console: Console, example: Example, folder: Path, events: int
     return DeliveryBench(this_machine(len(cores)), events, runs, round(float(once / least), 3))
 
 
-def settings_at(running: Installation, servers: str, way: Way) -> Settings:
-    """Give an example's settings for topics and groups of their own at other brokers."""
-    name = f"{way}.{uuid.uuid4().hex[:8]}"
-    of_example = running.settings["scoring"]
-    topics = ("applications", "decisions", "ledger", "parked", "alarms")
-    kafka = of_example.kafka.model_copy(
-        update={
-            "bootstrap_servers": servers,
-            "group_prefix": name,
-            "fetch_max_wait_ms": 100,
-            **{topic: f"{topic}.{name}" for topic in topics},
-        }
-    )
-    return of_example.model_copy(update={"kafka": kafka, "delivery": way})
-
-
-@contextmanager
-def worker_of(running: Installation, settings: Settings, core: int) -> Iterator[str]:
-    """Run a scoring worker on one core, on topics that are made for it; give its address."""
-    asyncio.run(create_topics(settings.kafka))
-    worker = RoleProcess(settings, "scoring", running.folder / f"{settings.delivery}.log")
-    worker.start()
-    try:
-        url = f"http://127.0.0.1:{settings.status.port}"
-        await_ready({"scoring": url}, running.folder)
-        pin(worker.pid, {core})
-        yield url
-    finally:
-        worker.stop()
-        worker.wait()
-
-
 def _run(running: Installation, settings: Settings, core: int, events: int) -> Delivered:
-    with worker_of(running, settings, core) as url:
-        return asyncio.run(_measure(running, settings, url, events))
+    with worker_of(running, settings, core) as worker:
+        return asyncio.run(_measure(running, settings, worker.url, events))
 
 
 async def _measure(running: Installation, settings: Settings, url: str, events: int) -> Delivered:

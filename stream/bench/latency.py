@@ -13,8 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from stream.bench.delivery import settings_at, worker_of
 from stream.bench.machine import Machine, print_json, print_machine, this_machine
+from stream.bench.workers import settings_at, worker_of
 from stream.brokers import ApacheKafka
 from stream.demo.examples import Example
 from stream.demo.installation import Installation, installed

@@ -23,7 +23,7 @@ from rich.table import Table
 from scoring.byte_strings import ByteStrings
 from stream.bench.machine import Machine, print_json, print_machine, this_machine
 from stream.bench.made_up import PARTITIONS, SHAPE, MadeUp, made_up, settings_for
-from stream.bench.pipeline import pin
+from stream.bench.workers import pin
 from stream.brokers import ApacheKafka
 from stream.demo.installation import await_ready
 from stream.kafka.connection import Connection, connection_of

@@ -5,15 +5,20 @@ from typing import Annotated
 
 import typer
 
+from stream.bench.setups import SetupName
 from stream.commands.boundary import WORK, Json, errors
 
 
 def bench_pipeline(
     events: Annotated[int, typer.Option(min=1_000, help="How many end to end.")] = 200_000,
+    setup: Annotated[
+        list[SetupName] | None,
+        typer.Option(help="What to measure, several in turn [default: embedded]"),
+    ] = None,
     *,
     as_json: Json = False,
 ) -> None:
-    """Measure one worker on one core, end to end at the embedded broker and stage by stage."""
+    """Measure workers, one on one core, end to end and stage by stage."""
     from rich.console import Console
 
     from stream.bench.pipeline import bench_pipeline as measure
@@ -22,7 +27,9 @@ def bench_pipeline(
 
     with errors():
         example = EXAMPLES["taiwan-default"]
-        result = measure(Console(stderr=True), example, WORK / "bench", events)
+        result = measure(
+            Console(stderr=True), example, WORK / "bench", events, setup or [SetupName.EMBEDDED]
+        )
         print_bench(result, as_json=as_json)
 
 
@@ -56,7 +63,7 @@ def profile(
         if pid is None:
             example = EXAMPLES["taiwan-default"]
             watched = partial(flame_graph, output=output)
-            result = measure(progress, example, WORK / "bench", events, watched)
+            result = measure(progress, example, WORK / "bench", events, watched=watched)
             print_bench(result, as_json=as_json)
         else:
             with progress.status(f"process {pid}"), flame_graph(pid, output):

@@ -30,6 +30,7 @@ BAD_SHARE = 0.01
 _DRIFT_AT, _KILL_AT = 0.3, 0.55
 _LOOK_SECONDS, _STILL_SECONDS = 0.5, 30.0
 _COUNT = "SELECT outcome, count() FROM decisions GROUP BY outcome"
+_REPORT_SECONDS = 120.0
 _ASK_NEXT = "SELECT * FROM risk_bands"
 
 
@@ -89,8 +90,11 @@ def run_demo(
 
 def _print_report(console: Console, running: Installation, report: Command) -> None:
     with console.status("drawing the drift report"):
-        code = report.wait()
-    said = running.report_log.read_text().splitlines() or [f"exit code {code}"]
+        code = report.wait(_REPORT_SECONDS)
+    late = code == -signal.SIGKILL
+    said = running.report_log.read_text().splitlines() or [
+        f"it was not ready {_REPORT_SECONDS:.0f} s later" if late else f"exit code {code}"
+    ]
     drawn = "drift report, drawn while the stream went on"
     line = f"{drawn}: {said[0]}" if code == 0 else f"no drift report: {said[-1]}"
     console.print(f"  {line}", highlight=False, soft_wrap=True)

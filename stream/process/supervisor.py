@@ -89,11 +89,11 @@ class Command:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
-    def wait(self) -> int:
-        """Wait for its end; give the exit code."""
+    def wait(self, seconds: float = _STOP_SECONDS) -> int:
+        """Wait for its end, and kill it where it has not in time; give the exit code."""
         if self._process is None:
             return 0
-        return await_end(self._process, _STOP_SECONDS)
+        return await_end(self._process, seconds)
 
 
 class RoleProcess(Command):

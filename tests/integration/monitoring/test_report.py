@@ -97,7 +97,13 @@ if __name__ == "__main__":
 """
 
 
-def test_nothing_goes_on_drawing_when_it_is_told_to_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_nothing_goes_on_drawing_when_who_asked_for_it_ends(
+    tmp_path: Path, told: signal.Signals, code: int
+) -> None:
     script = tmp_path / "draws.py"
     script.write_text(DRAWS)
     with subprocess.Popen([sys.executable, script, tmp_path / "reports"]) as process:
@@ -107,8 +113,8 @@ def test_nothing_goes_on_drawing_when_it_is_told_to_end(tmp_path: Path) -> None:
         while len(family := found.children(recursive=True)) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        process.terminate()
-        assert process.wait(10) == 128 + signal.SIGTERM
+        process.send_signal(told)
+        assert process.wait(10) == code
         _, alive = psutil.wait_procs(family, timeout=5)
 
     assert alive == []
