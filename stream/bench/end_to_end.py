@@ -117,7 +117,9 @@ async def _measure(
     running: Installation, measured: _Measured, events: int, watched: Watched
 ) -> EndToEnd:
     kafka = measured.settings.kafka
-    simulator = Simulator(list(applicants_of(running.prepared)), "bench", bad_share=0.001)
+    # Events of a run of their own: ClickHouse has a decision once, whatever topic it came by.
+    applicants = list(applicants_of(running.prepared))
+    simulator = Simulator(applicants, kafka.group_prefix, bad_share=0.001)
     records = (record for record, _ in simulator.events())
     memory = []
     async with (
