@@ -208,4 +208,5 @@ class Metrics:
     def count(self, counter: Counter, label: str, counts: Mapping[str, int]) -> None:
         """Add to a counter with one label."""
         for value, number in counts.items():
-            counter.labels(**{label: value}).inc(number)
+            if number:
+                counter.labels(**{label: value}).inc(number)
