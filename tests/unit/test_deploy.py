@@ -12,7 +12,8 @@ import yaml
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 
-from monitoring.status import Status, status_api
+from monitoring.service import status_api
+from monitoring.status import Status
 from stream.cli import app as cli
 from stream.kafka.roles import ROLES
 from stream.process.watchdog import STOP_SECONDS

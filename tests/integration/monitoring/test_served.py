@@ -5,7 +5,8 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from monitoring.status import CannotListen, Status, served, status_api
+from monitoring.service import served, status_api
+from monitoring.status import CannotListen, Status
 
 APP = status_api(lambda: Status(role="scoring", alive=True, not_ready=[]), CollectorRegistry())
 

@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
 from monitoring.metrics import Metrics
-from monitoring.status import NotReady, SqlFailed, Status, status_api
+from monitoring.service import status_api
+from monitoring.status import NotReady, SqlFailed, Status
 
 GOOD = Status(
     role="scoring",
