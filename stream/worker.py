@@ -33,7 +33,7 @@ from stream.transport.gone import Gone, RecordsGone
 
 logger = structlog.get_logger(__name__)
 
-_ASK_AGAIN_SECONDS = 30.0
+_ASK_AGAIN_SECONDS = 10.0
 
 
 class Worker(faust.Worker):

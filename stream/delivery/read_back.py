@@ -208,8 +208,18 @@ class _Topic:
     def _last(self, partition: int, count: int) -> tuple[bool, AsyncGenerator[ConsumerRecord]]:
         """Give what holds the last `count` offsets, and whether that is all there is."""
         there = self.there.get(partition, range(0))
-        last = there[-count:]
+        last = last_of(there, count)
         return last == there, each_record(self.connection, self.name, {partition: last})
+
+
+def last_of(there: range, count: int) -> range:
+    """
+    Give the last `count` of some offsets, or all where they are fewer.
+
+    >>> last_of(range(3, 9), 2), last_of(range(3, 9), 7), last_of(range(3, 9), 0)
+    (range(7, 9), range(3, 9), range(9, 9))
+    """
+    return there[max(0, len(there) - count) :]
 
 
 class _Decided(msgspec.Struct):
