@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 def numbers_of(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Give a column's numbers, of its own type, NaN for null; without a copy if in one piece."""
+    """Give integers or floats in their own type, NaN for null; one piece without a copy."""
     # `combine_chunks` copies even one.
     whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if whole.null_count:

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import get_args
@@ -63,25 +64,21 @@ def bench_start(console: Console, rounds: int, applicants: int) -> StartBench:
     ):
         with console.status("training"):
             work = made_up(Path(made), applicants)
-        starts: dict[str, Callable[[], None]] = {
+        starts: dict[str, Callable[[], float]] = {
             SCRIPT: lambda: _run(_SCRIPT, str(work.model), str(work.table)),
             IMPORTS: lambda: _run(_IMPORTS),
         }
         for way in get_args(Way):
             settings = settings_for(work, broker.bootstrap_servers, way)
             asyncio.run(create_topics(settings.kafka))
-            starts[way] = _Worker(settings, work)
+            starts[way] = partial(_until_ready, settings, work)
         seconds: dict[str, list[float]] = {name: [] for name in starts}
         for number in range(1 + rounds):
             for name, start in starts.items():
                 with console.status(f"round {number} of {rounds}: {name}"):
-                    began = time.perf_counter()
-                    start()
-                    taken = time.perf_counter() - began
+                    taken = start()
                 if number:
                     seconds[name].append(round(taken, 3))
-                if isinstance(start, _Worker):
-                    start.stop()
     of_script = {
         name: round(median(a / b for a, b in zip(of, seconds[SCRIPT], strict=True)), 2)
         for name, of in seconds.items()
@@ -91,25 +88,24 @@ def bench_start(console: Console, rounds: int, applicants: int) -> StartBench:
     )
 
 
-class _Worker:
-    """A scoring worker; called, it runs until it is ready."""
-
-    def __init__(self, settings: Settings, work: MadeUp) -> None:
-        self._process = RoleProcess(settings, "scoring", work.folder / "worker.log")
-        self._url = f"http://127.0.0.1:{settings.status.port}"
-        self._folder = work.folder
-
-    def __call__(self) -> None:
-        self._process.start()
-        await_ready({"scoring": self._url}, self._folder, _LOOK_SECONDS)
-
-    def stop(self) -> None:
-        self._process.stop()
-        self._process.wait()
+def _until_ready(settings: Settings, work: MadeUp) -> float:
+    """Start a scoring worker, and end it when it is ready; give the seconds until then."""
+    worker = RoleProcess(settings, "scoring", work.folder / "worker.log")
+    url = f"http://127.0.0.1:{settings.status.port}"
+    began = time.perf_counter()
+    worker.start()
+    try:
+        await_ready({"scoring": url}, work.folder, _LOOK_SECONDS)
+        return time.perf_counter() - began
+    finally:
+        worker.stop()
+        worker.wait()
 
 
-def _run(code: str, *arguments: str) -> None:
+def _run(code: str, *arguments: str) -> float:
+    began = time.perf_counter()
     subprocess.run([sys.executable, "-c", code, *arguments], check=True)  # noqa: S603 - our own
+    return time.perf_counter() - began
 
 
 def print_bench(result: StartBench, *, as_json: bool) -> None:

@@ -91,10 +91,9 @@ def run_demo(
 def _print_report(console: Console, running: Installation, report: Command) -> None:
     with console.status("drawing the drift report"):
         code = report.wait(_REPORT_SECONDS)
-    late = code == -signal.SIGKILL
-    said = running.report_log.read_text().splitlines() or [
-        f"it was not ready {_REPORT_SECONDS:.0f} s later" if late else f"exit code {code}"
-    ]
+    killed = f"not ready within {_REPORT_SECONDS:.0f} s, or killed by the system"
+    fate = killed if code == -signal.SIGKILL else f"exit code {code}"
+    said = running.report_log.read_text().splitlines() or [fate]
     drawn = "drift report, drawn while the stream went on"
     line = f"{drawn}: {said[0]}" if code == 0 else f"no drift report: {said[-1]}"
     console.print(f"  {line}", highlight=False, soft_wrap=True)
