@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -211,9 +211,20 @@ class Installation:
 
         Returns when it is killed or, of another signal, has taken it.
         """
-        self.points.arm(point, number, hold_s)
-        if point in AT_REBALANCE:
+        (struck,) = self.strike_each({point: hold_s}, number)
+        return struck
+
+    def strike_each(
+        self, holds_s: Mapping[Point, float], number: signal.Signals = signal.SIGKILL
+    ) -> list[int]:
+        """Do so at several points at the same time, each with a hold of its own."""
+        for point, hold_s in holds_s.items():
+            self.points.arm(point, number, hold_s)
+        if not holds_s.keys().isdisjoint(AT_REBALANCE):
             self.processes.signal(self.scoring[0], signal.SIGTERM)
+        return [self._await_struck(point, number) for point in holds_s]
+
+    def _await_struck(self, point: Point, number: signal.Signals) -> int:
         deadline = time.monotonic() + _PATIENCE_S
         while not (struck := self.points.taken_by(point)):
             assert time.monotonic() < deadline, f"no worker came to {point!r}"

@@ -1,5 +1,6 @@
 """Workers killed at named points and at random, whichever way they deliver."""
 
+import itertools
 import random
 import signal
 import time
@@ -14,27 +15,37 @@ def kill_at_points(
     installation: Installation,
     record: Record,
     dice: random.Random,
-    points: Sequence[Point],
-    who: str,
+    scoring: Sequence[Point],
+    others: Sequence[Point] = (),
     *,
     long: bool,
 ) -> None:
     """
     Kill whoever comes to each of the points, in any order, there or after being held there.
 
-    A batch that is withheld is so for as long as it takes to commit what ought not to be.
+    At the same time so may be up to two scoring workers and one of the others.
     """
-    shuffled = list(points) * (5 if long else 1)
-    dice.shuffle(shuffled)
-    for point in shuffled:
-        hold_s = HOLD_S if point == "withheld" else dice.choice([0.0, HOLD_S])
-        installation.strike(point, hold_s=hold_s)
+    times = 5 if long else 1
+    workers, beside = list(scoring) * times, list(others) * times
+    dice.shuffle(workers)
+    dice.shuffle(beside)
+    in_pairs = [workers[at : at + 2] for at in range(0, len(workers), 2)]
+    one_by_one = [[point] for point in beside]
+    none: list[Point] = []
+    for pair, other in itertools.zip_longest(in_pairs, one_by_one, fillvalue=none):
+        installation.strike_each({point: _hold_s(point, dice) for point in pair + other})
         time.sleep(dice.uniform(0, 0.5))
+    told = ", ".join([*scoring, *others]).replace("_", " ")
     record(
-        f"{who} killed at each point: " + ", ".join(points).replace("_", " "),
+        f"killed at each point, up to {3 if others else 2} at a time: {told}",
         f"SIGKILL by its own hand there, or after {HOLD_S:.1f} s of waiting there",
-        len(shuffled),
+        len(workers) + len(beside),
     )
+
+
+def _hold_s(point: Point, dice: random.Random) -> float:
+    """Give how long to hold what comes to a point: long enough, where it ought not to commit."""
+    return HOLD_S if point in ("withheld", "inserting") else dice.choice([0.0, HOLD_S])
 
 
 def kill_at_random(

@@ -19,10 +19,10 @@ def installation(at_least_once: Installation) -> Installation:
     return at_least_once
 
 
-def test_killed_at_every_named_point_of_its_cycle(
+def test_killed_at_every_named_point(
     installation: Installation, record: Record, dice: random.Random, *, long: bool
 ) -> None:
-    kill_at_points(installation, record, dice, AT_LEAST_ONCE_POINTS, "worker", long=long)
+    kill_at_points(installation, record, dice, AT_LEAST_ONCE_POINTS, long=long)
 
 
 def test_killed_at_random(

@@ -9,7 +9,7 @@ import pytest
 
 from stream.process.supervisor import RoleProcess, stop_all
 from tests.faults.conftest import Record
-from tests.faults.installation import HOLD_S, SESSION_S, Installation
+from tests.faults.installation import SESSION_S, Installation
 from tests.faults.kills import kill_at_points, kill_at_random
 from tests.faults.points import EXACTLY_ONCE_POINTS, MONITOR_POINTS, SINK_POINTS
 
@@ -25,19 +25,11 @@ def test_nothing_befalls_it(installation: Installation, record: Record, *, long:
     record("none: what the others are held against", f"{seconds} s under load", 1)
 
 
-def test_killed_at_every_named_point_of_the_scoring_cycle(
+def test_killed_at_every_named_point(
     installation: Installation, record: Record, dice: random.Random, *, long: bool
 ) -> None:
-    kill_at_points(installation, record, dice, EXACTLY_ONCE_POINTS, "worker", long=long)
-
-
-def test_sink_and_monitor_killed_at_every_named_point(
-    installation: Installation, record: Record, dice: random.Random, *, long: bool
-) -> None:
-    # Long enough for offsets to be committed that ought not to be.
-    installation.strike("inserting", hold_s=HOLD_S)
-    points = [*SINK_POINTS, *MONITOR_POINTS]
-    kill_at_points(installation, record, dice, points, "sink or monitor", long=long)
+    others = [*SINK_POINTS, *MONITOR_POINTS]
+    kill_at_points(installation, record, dice, EXACTLY_ONCE_POINTS, others, long=long)
 
 
 def test_killed_at_random(

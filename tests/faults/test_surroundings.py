@@ -1,4 +1,4 @@
-"""Clock, limits and files changed under running workers: what became of every application."""
+"""Clock, limits, files and partitions changed: what became of every application."""
 
 import random
 import time
@@ -48,3 +48,18 @@ def test_release_and_feature_table_replaced_in_mid_stream(
         installation.take(release=dice.randrange(2), table=dice.randrange(2))
         time.sleep(dice.uniform(0.2, 1.2))
     record("release and feature table replaced under load", "links pointed elsewhere", times)
+
+
+def test_partitions_added(installation: Installation, record: Record, *, long: bool) -> None:
+    times = 3 if long else 1
+    waited = []
+    for _ in range(times):
+        added = time.time()
+        installation.widen(installation.partitions + 2)
+        waited.append(installation.await_all_partitions_after(added) - added)
+    record(
+        "partitions added to all topics, to that of applications last",
+        "an admin client",
+        times,
+        f"all at work after {max(waited):.1f} s",
+    )

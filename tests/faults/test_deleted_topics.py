@@ -1,4 +1,4 @@
-"""Topics changed under running workers: what became of every application."""
+"""Topics deleted under running workers: what became of every application."""
 
 import asyncio
 import itertools
@@ -18,7 +18,7 @@ from stream.kafka.topics import create_topics
 from stream.settings import KafkaSettings
 from tests.e2e.installation import count
 from tests.faults.checker import Verdict, read
-from tests.faults.conftest import Installations, Keep, Record
+from tests.faults.conftest import Installations, Keep
 from tests.faults.installation import Installation
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.timeout(3_600)]
@@ -30,21 +30,6 @@ _SAID: dict[str, tuple[Role, str]] = {
     "ledger": ("scoring", "{}; run `creditstream init`"),
     "parked": ("sink", "Topic {} not found"),
 }
-
-
-def test_partitions_added(installation: Installation, record: Record, *, long: bool) -> None:
-    times = 3 if long else 1
-    waited = []
-    for _ in range(times):
-        added = time.time()
-        installation.widen(installation.partitions + 2)
-        waited.append(installation.await_all_partitions_after(added) - added)
-    record(
-        "partitions added to all topics, to that of applications last",
-        "an admin client",
-        times,
-        f"all at work after {max(waited):.1f} s",
-    )
 
 
 def test_topics_deleted_and_made_again(
