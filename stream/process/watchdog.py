@@ -1,4 +1,4 @@
-"""Ends a process that stands still: no progress with lag, or a stop that never ends."""
+"""Ends a process that stands still, and says where: no progress with lag, or an endless stop."""
 
 import os
 import threading
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from time import monotonic
 
 import structlog
+
+from stream.process.stacks import stacks
 
 logger = structlog.get_logger(__name__)
 
@@ -54,14 +56,15 @@ class Watchdog:
         now = self._now()
         if self._stopping_since is not None:
             if now - self._stopping_since > STOP_SECONDS:
-                logger.critical("worker.stop_overdue", seconds=STOP_SECONDS)
+                logger.critical("worker.stop_overdue", seconds=STOP_SECONDS, stack=stacks())
                 self._end(EXIT_STALLED)
             return
         lag = self._lag()
         if lag == 0:
             self._idle_at = now
         elif self.stalled:
-            logger.critical("worker.stalled", lag=lag, seconds=round(self.still_seconds(), 1))
+            still_s = round(self.still_seconds(), 1)
+            logger.critical("worker.stalled", lag=lag, seconds=still_s, stack=stacks())
             self._end(EXIT_STALLED)
 
     @property

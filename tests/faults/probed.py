@@ -8,7 +8,7 @@ within the core, is wrapped from outside.
 """
 
 import asyncio
-import faulthandler
+import os
 import random
 import signal
 import sys
@@ -31,6 +31,7 @@ from stream.commands.boundary import errors, roles_of
 from stream.kafka.connection import Connection, connection_of
 from stream.process.logs import configure_logging
 from stream.process.loops import LoopPolicy
+from stream.process.stacks import stacks
 from stream.process.supervisor import end_with_parent
 from stream.settings import KafkaSettings, Settings, read_settings
 from stream.store import store_of
@@ -60,13 +61,7 @@ def shift_clocks(points: Points) -> None:
 
 def tell_when_asked() -> None:
     """On SIGQUIT, write to the log where every thread and every task stands."""
-
-    def tell(*_: object) -> None:
-        faulthandler.dump_traceback()
-        for task in list(asyncio.tasks._all_tasks):  # type: ignore[attr-defined] # of all loops
-            task.print_stack(limit=4, file=sys.stderr)
-
-    signal.signal(signal.SIGQUIT, tell)
+    signal.signal(signal.SIGQUIT, lambda *_: os.write(2, stacks().encode()))
 
 
 def wrap(owner: Any, name: str, points: Points, first: Point, last: Point | None = None) -> None:

@@ -55,3 +55,22 @@ def test_a_connection_ends_though_its_peer_never_answers(deaf: int, authority: A
 
     with asyncio.Runner(loop_factory=LoopPolicy().new_event_loop) as runner:
         assert runner.run(come_and_go()) < PATIENCE_S / 2
+
+
+def test_to_write_on_a_connection_that_was_lost_is_a_connection_error() -> None:
+    """Of another error, such as libuv's loop raises, aiokafka's fetcher ends for good."""
+
+    async def write_when_lost(port: int) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"before")
+        await writer.drain()
+        writer.transport.abort()
+        await asyncio.sleep(0.01)  # until it is closed
+        with pytest.raises(ConnectionError):
+            writer.write(b"after")
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        asyncio.Runner(loop_factory=LoopPolicy().new_event_loop) as runner,
+    ):
+        runner.run(write_when_lost(listening.getsockname()[1]))
