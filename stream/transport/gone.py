@@ -8,8 +8,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka.consumer.fetcher import Fetcher, OffsetResetStrategy
+from aiokafka.consumer.fetcher import OffsetResetStrategy
 from aiokafka.consumer.group_coordinator import UNKNOWN_OFFSET
+
+from stream.transport.sound import SoundFetcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class RecordsGone(Exception):
         )
 
 
-class StrictFetcher(Fetcher):  # type: ignore[misc] # untyped library
+class StrictFetcher(SoundFetcher):
     """
     aiokafka's fetcher; without a reset strategy it begins where a log begins, the first time only.
 
