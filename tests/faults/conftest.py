@@ -145,7 +145,7 @@ def at_least_once(
     return installations.named(
         "atleast",
         partitions=dice.choice([4, 6, 8]),
-        workers=2,
+        workers=3,
         rate=1_500 if long else 400,
         promise=AT_LEAST_ONCE,
     )

@@ -23,21 +23,22 @@ def kill_at_points(
     """
     Kill whoever comes to each of the points, in any order, there or after being held there.
 
-    At the same time so may be up to two scoring workers and one of the others.
+    At the same time so may be as many scoring workers as there are, and one of the others.
     """
     times = 5 if long else 1
     workers, beside = list(scoring) * times, list(others) * times
     dice.shuffle(workers)
     dice.shuffle(beside)
-    in_pairs = [workers[at : at + 2] for at in range(0, len(workers), 2)]
+    together = len(installation.scoring)
+    in_groups = [workers[at : at + together] for at in range(0, len(workers), together)]
     one_by_one = [[point] for point in beside]
     none: list[Point] = []
-    for pair, other in itertools.zip_longest(in_pairs, one_by_one, fillvalue=none):
-        installation.strike_each({point: _hold_s(point, dice) for point in pair + other})
+    for group, other in itertools.zip_longest(in_groups, one_by_one, fillvalue=none):
+        installation.strike_each({point: _hold_s(point, dice) for point in group + other})
         time.sleep(dice.uniform(0, 0.5))
     told = ", ".join([*scoring, *others]).replace("_", " ")
     record(
-        f"killed at each point, up to {3 if others else 2} at a time: {told}",
+        f"killed at each point, up to {together + bool(others)} at a time: {told}",
         f"SIGKILL by its own hand there, or after {HOLD_S:.1f} s of waiting there",
         len(workers) + len(beside),
     )
