@@ -23,14 +23,18 @@ def kill_at_points(
     """
     Kill whoever comes to each of the points, in any order, there or after being held there.
 
-    At the same time so may be as many scoring workers as there are, and one of the others.
+    At the same time so may be as many scoring workers as there are, and one of the others; but what
+    withholds a batch is to commit what ought not to be, and no rebalance may keep it from that.
     """
     times = 5 if long else 1
     workers, beside = list(scoring) * times, list(others) * times
     dice.shuffle(workers)
     dice.shuffle(beside)
     together = len(installation.scoring)
-    in_groups = [workers[at : at + together] for at in range(0, len(workers), together)]
+    mixed = [point for point in workers if point != "withheld"]
+    in_groups = [mixed[at : at + together] for at in range(0, len(mixed), together)]
+    in_groups += [[point] for point in workers if point not in mixed]
+    dice.shuffle(in_groups)
     one_by_one = [[point] for point in beside]
     none: list[Point] = []
     for group, other in itertools.zip_longest(in_groups, one_by_one, fillvalue=none):
