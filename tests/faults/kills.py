@@ -31,7 +31,7 @@ def kill_at_points(
     dice.shuffle(workers)
     dice.shuffle(beside)
     together = len(installation.scoring)
-    mixed = [point for point in workers if point != "withheld"]
+    mixed: list[Point] = [point for point in workers if point != "withheld"]
     in_groups = [mixed[at : at + together] for at in range(0, len(mixed), together)]
     in_groups += [[point] for point in workers if point not in mixed]
     dice.shuffle(in_groups)
