@@ -131,7 +131,7 @@ def installation(
     return installations.named(
         "exactly",
         partitions=dice.choice([4, 6, 8, 12]),
-        workers=dice.choice([2, 3, 4] if long else [2, 3]),
+        workers=dice.choice([2, 3, 4]) if long else 3,
         rate=1_500 if long else 400,
     )
 
