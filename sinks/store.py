@@ -164,6 +164,8 @@ class ClickHouse:
             "insert_deduplication_token": token,
             # An event's month is its producer's to choose: a block may hold some thousand.
             "max_partitions_per_insert_block": 0,
+            # One block is work for one thread: the engine's others cost more than they do.
+            "max_threads": 1,
         }
         # An insert whose reply is lost took effect and comes again: hence the token. (The driver
         # itself sends none again: an Arrow body is nothing that it can replay.)

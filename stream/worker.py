@@ -192,7 +192,8 @@ def _add_sink(
     sink = ClickHouseSink(store)
     park = parking(settings.kafka, metrics, parts.connection(settings.kafka))
     for table, topic in topics.items():
-        agent = sink_agent(table, sink, park, metrics, facts.waiting)
+        apart_s = settings.store.insert_seconds
+        agent = sink_agent(table, sink, park, metrics, facts.waiting, apart_s)
         register(app, topic, f"write_{table}", agent)
     _reconcile_regularly(app, settings, metrics)
     if not settings.store.url.startswith("chdb://"):

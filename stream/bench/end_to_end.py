@@ -27,6 +27,8 @@ _CHUNK = 4_000
 # The mock broker keeps 5 MB a partition, and an event with its attributes takes 0.7 kB.
 _MOST_WAITING = 12_000
 _LOOK_SECONDS = 0.02
+# The sink that is measured answers itself.
+_LOOK_IN_STORE_SECONDS = 0.1
 _PATIENCE_SECONDS = 600.0
 
 Watched = Callable[[int], AbstractContextManager[None]]
@@ -183,7 +185,7 @@ class _Answered:
             while True:
                 if self._store is None or self._in(self._store) >= count:
                     return
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_LOOK_IN_STORE_SECONDS)
 
     def _in(self, store: SqlDoor) -> int:
         tables = "SELECT origin_topic FROM {} WHERE origin_topic = '{}'"

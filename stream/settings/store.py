@@ -1,7 +1,7 @@
 """ClickHouse's section: where it is, and who we are there."""
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -23,6 +23,9 @@ class StoreSettings(Section):
     password: SecretStr = Field(NO_SECRET, description="Of that user; never shown.")
     password_file: Path | None = Field(None, description="A file that holds it instead.")
     database: str = Field("creditstream", description="Created where it is missing.")
+    insert_seconds: Annotated[float, Field(ge=0, le=10)] = Field(
+        1.0, description="Between two inserts into a table, unless 4 MiB of records wait."
+    )
     ssl_cafile: Path | None = Field(
         None, description="Whom to trust, PEM; not set: whom the system trusts."
     )

@@ -37,6 +37,7 @@ def settings(real_broker: str, prepared: Prepared, tmp_path: Path) -> Settings:
             "release": str(a_release(tmp_path / "releases")),
             "features": str(prepared.features),
             "store.url": f"chdb://{tmp_path / 'chdb'}",
+            "store.insert_seconds": "0.2",
             "monitor.checkpoint": str(tmp_path / "monitor"),
         }
     )

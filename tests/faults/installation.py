@@ -128,6 +128,7 @@ class Installation:
                 "features": str(folder / "features.parquet"),
                 "swap.as_of_may_go_back": "true",
                 "swap_seconds": "0.3",
+                "store.insert_seconds": "0.2",
                 "store.url": f"http://127.0.0.1:{ground.store_line.port}",
                 "store.user": server.user,
                 "store.password": server.password,

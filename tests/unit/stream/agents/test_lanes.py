@@ -139,3 +139,30 @@ async def test_an_error_in_one_lane_ends_all_and_goes_up() -> None:
             await in_lanes(stream(a_poll(0, 0), a_poll(1, 0)), lane, handle, waiting=1)
 
     assert raised.group_contains(OSError, match="the broker said no")
+
+
+async def test_what_comes_within_a_time_is_handled_together_unless_there_is_no_room_for_more() -> (
+    None
+):
+    blocks: list[list[tuple[int, int]]] = []
+    began = asyncio.get_running_loop().time()
+    taken_at: list[float] = []
+
+    async def handle(polls: Sequence[PollInFlight]) -> None:
+        taken_at.append(asyncio.get_running_loop().time() - began)
+        blocks.append(places(polls))
+
+    async def polls() -> AsyncIterator[PollInFlight]:
+        yield a_poll(0, 0)  # at once
+        for offset in range(1, 6):  # four wait, and the fifth has no room
+            await asyncio.sleep(0.001)
+            yield a_poll(0, offset)
+        await asyncio.sleep(0.001)
+        yield a_poll(0, 6)  # with the fifth, when it is time
+        await asyncio.sleep(1.0)
+
+    await in_lanes(polls(), lane, handle, waiting=4, together=4, apart_s=0.5)
+
+    offsets = [[offset for _, offset in block] for block in blocks]
+    assert offsets == [[0], [1, 2, 3, 4], [5, 6]]
+    assert taken_at[2] - taken_at[1] >= 0.49
