@@ -91,7 +91,7 @@ def bench_delivery(console: Console, example: Example, folder: Path, events: int
 
 
 def _run(running: Installation, settings: Settings, core: int, events: int) -> Delivered:
-    with worker_of(running, settings, core) as worker:
+    with worker_of(running.folder, settings, core) as worker:
         return asyncio.run(_measure(running, settings, worker.url, events))
 
 

@@ -12,7 +12,15 @@ from aiokafka import TopicPartition
 
 from sinks.door import SqlDoor
 from stream.bench.setups import Setup
-from stream.bench.workers import RunningWorker, Usage, settings_at, usage_at, worker_of
+from stream.bench.stored import await_stored
+from stream.bench.workers import (
+    RunningWorker,
+    Usage,
+    settings_at,
+    usage_at,
+    with_port,
+    worker_of,
+)
 from stream.brokers import ApacheKafka
 from stream.demo.installation import Installation, free_ports
 from stream.kafka.connection import connection_of
@@ -27,8 +35,6 @@ _CHUNK = 4_000
 # The mock broker keeps 5 MB a partition, and an event with its attributes takes 0.7 kB.
 _MOST_WAITING = 12_000
 _LOOK_SECONDS = 0.02
-# The sink that is measured answers itself.
-_LOOK_IN_STORE_SECONDS = 0.1
 _PATIENCE_SECONDS = 600.0
 
 Watched = Callable[[int], AbstractContextManager[None]]
@@ -98,21 +104,17 @@ def end_to_end(
         settings = settings_at(running, servers, "at_least_once")
         scoring = [
             stack.enter_context(
-                worker_of(running, _with_port(settings, port), cores[number % len(cores)])
+                worker_of(running.folder, with_port(settings, port), cores[number % len(cores)])
             )
             for number, port in enumerate(free_ports(setup.workers))
         ]
         sink = None
         if setup.sink:
             (port,) = free_ports(1)
-            of_sink = _with_port(settings, port)
-            sink = stack.enter_context(worker_of(running, of_sink, cores[0], "sink"))
+            of_sink = with_port(settings, port)
+            sink = stack.enter_context(worker_of(running.folder, of_sink, cores[0], "sink"))
         measured = _Measured(settings, scoring, sink)
         return asyncio.run(_measure(running, measured, events, watched))
-
-
-def _with_port(settings: Settings, port: int) -> Settings:
-    return settings.model_copy(update={"status": settings.status.model_copy(update={"port": port})})
 
 
 async def _measure(
@@ -181,19 +183,9 @@ class _Answered:
 
     async def stored(self, count: int) -> None:
         """Wait until so many are in ClickHouse, too; at once where there is none."""
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            while True:
-                if self._store is None or self._in(self._store) >= count:
-                    return
-                await asyncio.sleep(_LOOK_IN_STORE_SECONDS)
-
-    def _in(self, store: SqlDoor) -> int:
-        tables = "SELECT origin_topic FROM {} WHERE origin_topic = '{}'"
-        every = " UNION ALL ".join(
-            tables.format(table, self._kafka.applications)
-            for table in ("decision_ledger", "parked_events")
-        )
-        return int(store.query(f"SELECT count() AS n FROM ({every})")["n"][0].as_py())  # noqa: S608
+        if self._store is not None:
+            topic = self._kafka.applications
+            await await_stored(self._store, topic, count, _PATIENCE_SECONDS)
 
 
 async def _send_and_await(

@@ -72,7 +72,7 @@ def bench_latency(console: Console, example: Example, folder: Path, seconds: flo
             running.processes["scoring"].wait()
             for way in get_args(Way):
                 settings = settings_at(running, kafka.bootstrap_servers, way)
-                with console.status(f"{way}"), worker_of(running, settings, cores[0]):
+                with console.status(f"{way}"), worker_of(running.folder, settings, cores[0]):
                     found[way] = _at_each_rate(running, settings, seconds)
     finally:
         os.sched_setaffinity(0, cores)

@@ -8,8 +8,8 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -21,21 +21,23 @@ from rich.console import Console
 from rich.table import Table
 
 from scoring.byte_strings import ByteStrings
+from sinks.door import SqlDoor
 from stream.bench.machine import Machine, print_json, print_machine, this_machine
 from stream.bench.made_up import PARTITIONS, SHAPE, MadeUp, made_up, settings_for
-from stream.bench.workers import pin
+from stream.bench.stored import await_stored
+from stream.bench.workers import pin, with_port, worker_of
 from stream.brokers import ApacheKafka
-from stream.demo.installation import await_ready
+from stream.demo.installation import free_ports
 from stream.kafka.connection import Connection, connection_of
 from stream.kafka.packing import OutColumns, PackedRecords, pack
 from stream.kafka.publisher import Publisher
 from stream.kafka.records import records_of
 from stream.kafka.topics import create_topics
 from stream.process.children import await_end
-from stream.process.supervisor import RoleProcess
 from stream.settings import KafkaSettings, Settings, Way
 
 OURS, OURS_ONCE, ALONE = "creditstream", "creditstream, exactly once", "LightGBM alone"
+OURS_STORED = "creditstream, with ClickHouse"
 PEERS = (
     "faust",
     "faust-take",
@@ -61,10 +63,12 @@ _SETTLE_SECONDS = 20.0
 
 class Ran(msgspec.Struct, frozen=True):
     """
-    One run of one contender: wall time, and events a processor second of its process.
+    One run of one contender: wall time, and events a processor second of its processes.
 
-    `lost` counts the events that no committed record answers, `twice` the answers beyond one an
-    event, both as read from the topics afterwards.
+    With ClickHouse these are the scoring worker and the sink, which has the engine in it, on the
+    same core, and the run ends when all is in its tables. `lost` counts the events that no
+    committed record answers, `twice` the answers beyond one an event, both as read from the topics
+    afterwards.
     """
 
     events: int
@@ -88,14 +92,18 @@ class PeersBench(msgspec.Struct, frozen=True):
     times_slower: dict[str, float]
 
 
-@dataclass(slots=True)
-class _Process:
-    """A contender that runs: its process, and the topics where its answers are."""
+@dataclass(frozen=True, slots=True)
+class _Contender:
+    """What runs: its processes, the topics where its answers are, and its store, if it has one."""
 
-    pid: int
+    pids: Sequence[int]
     kafka: KafkaSettings
-    answers: tuple[str, ...]
-    seconds: float = field(default=0.0)
+    answers: Sequence[str]
+    store: SqlDoor | None = None
+
+    def cpu_seconds(self) -> float:
+        """Give the processor time of all its processes."""
+        return sum(map(_cpu_seconds, self.pids))
 
 
 def bench_peers(
@@ -108,7 +116,7 @@ def bench_peers(
     Raises BrokerUnavailable where no Java is.
     """
     cores = sorted(os.sched_getaffinity(0))
-    contenders = [OURS, OURS_ONCE, ALONE, *(PEERS if others else ())]
+    contenders = [OURS, OURS_ONCE, OURS_STORED, ALONE, *(PEERS if others else ())]
     chosen = [one for one in contenders if not only or one in only]
     runs: dict[str, list[Ran]] = {one: [] for one in chosen}
     os.sched_setaffinity(0, cores[1:] or cores)
@@ -180,34 +188,35 @@ def _run(
     way: Way = "exactly_once" if name == OURS_ONCE else "at_least_once"
     settings = settings_for(work, servers, way)
     asyncio.run(create_topics(settings.kafka))
-    if name in (OURS, OURS_ONCE):
-        starting = _ours(settings, work.folder)
+    if name in (OURS, OURS_ONCE, OURS_STORED):
+        starting = _ours(settings, work.folder, cores[0], stored=name == OURS_STORED)
     else:
         assert others is not None
-        starting = _peer(name, shlex.split(others), settings.kafka, work)
-    with starting as process:
-        pin(process.pid, {cores[0]})
-        return asyncio.run(_measure(process, batches, seconds))
+        starting = _peer(name, shlex.split(others), settings.kafka, work, cores[0])
+    with starting as contender:
+        return asyncio.run(_measure(contender, batches, seconds))
 
 
 @contextmanager
-def _ours(settings: Settings, folder: Path) -> Iterator[_Process]:
-    worker = RoleProcess(settings, "scoring", folder / "worker.log")
-    worker.start()
-    try:
-        url = f"http://127.0.0.1:{settings.status.port}"
-        await_ready({"scoring": url}, folder)
-        answers = settings.kafka.decisions, settings.kafka.parked
-        yield _Process(worker.pid, settings.kafka, answers)
-    finally:
-        worker.stop()
-        worker.wait()
+def _ours(settings: Settings, folder: Path, core: int, *, stored: bool) -> Iterator[_Contender]:
+    kafka = settings.kafka
+    with ExitStack() as stack:
+        workers = [stack.enter_context(worker_of(folder, settings, core))]
+        door = None
+        if stored:
+            (port,) = free_ports(1)
+            url = f"chdb://{folder / f'clickhouse-{kafka.group_prefix}'}"
+            store = settings.store.model_copy(update={"url": url})
+            of_sink = with_port(settings.model_copy(update={"store": store}), port)
+            workers.append(stack.enter_context(worker_of(folder, of_sink, core, "sink")))
+            door = SqlDoor(workers[-1].url)
+        yield _Contender([one.pid for one in workers], kafka, (kafka.decisions, kafka.parked), door)
 
 
 @contextmanager
 def _peer(
-    name: str, command: Sequence[str], kafka: KafkaSettings, work: MadeUp
-) -> Iterator[_Process]:
+    name: str, command: Sequence[str], kafka: KafkaSettings, work: MadeUp, core: int
+) -> Iterator[_Contender]:
     given = {
         "servers": kafka.bootstrap_servers,
         "applications": kafka.applications,
@@ -222,8 +231,9 @@ def _peer(
         process = subprocess.Popen(  # noqa: S603 - what the user names
             [*command, name, *options], stdout=said, stderr=said
         )
+    pin(process.pid, {core})
     try:
-        yield _Process(process.pid, kafka, (kafka.decisions,))
+        yield _Contender([process.pid], kafka, [kafka.decisions])
     except TimeoutError:
         tail = log.read_text(errors="replace")[-2_000:]
         msg = f"{name} gave no answers (exit code {process.poll()}); it said: {tail}"
@@ -237,9 +247,9 @@ class PeerFailed(Exception):
     """A peer does not do its work: says what it said."""
 
 
-async def _measure(process: _Process, batches: Sequence[PackedRecords], seconds: float) -> Ran:
-    connection = connection_of(process.kafka)
-    topics = [TopicPartition(t, p) for t in process.answers for p in range(PARTITIONS)]
+async def _measure(contender: _Contender, batches: Sequence[PackedRecords], seconds: float) -> Ran:
+    connection = connection_of(contender.kafka)
+    topics = [TopicPartition(t, p) for t in contender.answers for p in range(PARTITIONS)]
     async with Publisher(connection, client_id="bench") as publisher, connection.consumer() as ends:
 
         async def send(first: int, events: int) -> None:
@@ -251,7 +261,7 @@ async def _measure(process: _Process, batches: Sequence[PackedRecords], seconds:
                         at = range(number + partition, wanted.stop, PARTITIONS)[:_CHUNK_BATCHES]
                         own = [batches[one] for one in at]
                         sending.create_task(
-                            publisher.publish(process.kafka.applications, partition, own)
+                            publisher.publish(contender.kafka.applications, partition, own)
                         )
 
         async def answered(events: int, patience: float = _PATIENCE_SECONDS) -> float:
@@ -261,6 +271,8 @@ async def _measure(process: _Process, batches: Sequence[PackedRecords], seconds:
                 while done < events:
                     done = sum((await ends.end_offsets(topics)).values())
                     await asyncio.sleep(0 if done >= events else _LOOK_SECONDS)
+            if contender.store is not None:
+                await await_stored(contender.store, contender.kafka.applications, events, patience)
             return time.perf_counter()
 
         started = time.perf_counter()
@@ -271,12 +283,12 @@ async def _measure(process: _Process, batches: Sequence[PackedRecords], seconds:
         await send(_WARM_UP, _WARM_UP)
         rate = _WARM_UP / (await answered(2 * _WARM_UP) - started)
         events = int(min(max(rate * seconds, _LEAST), _MOST)) // _BATCH * _BATCH
-        cpu_before, started = _cpu_seconds(process.pid), time.perf_counter()
+        cpu_before, started = contender.cpu_seconds(), time.perf_counter()
         async with asyncio.TaskGroup() as group:
             group.create_task(send(2 * _WARM_UP, events))
             ended = await answered(2 * _WARM_UP + events, _PATIENCE_SECONDS + 10 * seconds)
-        cpu_s = _cpu_seconds(process.pid) - cpu_before
-    lost, twice = await _checked(connection, process.answers, 2 * _WARM_UP + events)
+        cpu_s = contender.cpu_seconds() - cpu_before
+    lost, twice = await _checked(connection, contender.answers, 2 * _WARM_UP + events)
     return Ran(events, round(events / (ended - started), 1), round(events / cpu_s, 1), lost, twice)
 
 

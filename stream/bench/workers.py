@@ -51,17 +51,26 @@ def settings_at(running: Installation, servers: str, way: Way) -> Settings:
     return of_example.model_copy(update={"kafka": kafka, "delivery": way})
 
 
+def with_port(settings: Settings, port: int) -> Settings:
+    """Give the same settings with another port of the status service."""
+    return settings.model_copy(update={"status": settings.status.model_copy(update={"port": port})})
+
+
 @contextmanager
 def worker_of(
-    running: Installation, settings: Settings, core: int, role: Role = "scoring"
+    folder: Path, settings: Settings, core: int, role: Role = "scoring"
 ) -> Iterator[RunningWorker]:
-    """Run a worker on one core, on topics that are made for it where they are not there yet."""
+    """
+    Run a worker on one core, on topics that are made for it where they are not there yet.
+
+    Its log is in the `folder`.
+    """
     asyncio.run(create_topics(settings.kafka))
-    worker = RoleProcess(settings, role, running.folder / f"{role}-{settings.status.port}.log")
+    worker = RoleProcess(settings, role, folder / f"{role}-{settings.status.port}.log")
     worker.start()
     try:
         found = RunningWorker(worker.pid, f"http://127.0.0.1:{settings.status.port}")
-        await_ready({role: found.url}, running.folder)
+        await_ready({role: found.url}, folder)
         pin(worker.pid, {core})
         yield found
     finally:

@@ -12,9 +12,9 @@ from stream.bench.peers import ALONE, OURS, OURS_ONCE, bench_peers
 RUN = Path(__file__).parents[2] / "bench" / "peers" / "run.py"
 
 # A half of what was measured, or less, so that no noisy machine crosses them; docs/performance.md
-# has the figures.
-AT_LEAST = {ALONE: 1.2, "faust": 8.0, OURS_ONCE: 0.6}
-AT_MOST = {OURS_ONCE: 2.0}
+# has the figures. What took turns on one core differed by 2.4 where it ought to have been the same.
+AT_LEAST = {ALONE: 1.2, "faust": 8.0, OURS_ONCE: 0.25}
+AT_MOST = {OURS_ONCE: 4.0}
 
 
 @pytest.mark.real_broker
