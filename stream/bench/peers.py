@@ -264,29 +264,35 @@ async def _measure(contender: _Contender, batches: Sequence[PackedRecords], seco
                             publisher.publish(contender.kafka.applications, partition, own)
                         )
 
-        async def answered(events: int, patience: float = _PATIENCE_SECONDS) -> float:
+        async def answered(events: int) -> float:
             """Wait for so many answers in all; give when they were there."""
             async with asyncio.timeout(patience):
                 done = 0
                 while done < events:
                     done = sum((await ends.end_offsets(topics)).values())
                     await asyncio.sleep(0 if done >= events else _LOOK_SECONDS)
+            return time.perf_counter()
+
+        async def stored(events: int) -> float:
+            """Wait for so many in ClickHouse, where there is one; give when they were there."""
             if contender.store is not None:
                 await await_stored(contender.store, contender.kafka.applications, events, patience)
             return time.perf_counter()
 
-        started = time.perf_counter()
+        patience = _PATIENCE_SECONDS + 10 * seconds
         await send(0, _WARM_UP)
         await answered(_WARM_UP)
         # A second time, now that it has begun: how many it does in a while.
         started = time.perf_counter()
         await send(_WARM_UP, _WARM_UP)
         rate = _WARM_UP / (await answered(2 * _WARM_UP) - started)
+        await stored(2 * _WARM_UP)
         events = int(min(max(rate * seconds, _LEAST), _MOST)) // _BATCH * _BATCH
         cpu_before, started = contender.cpu_seconds(), time.perf_counter()
         async with asyncio.TaskGroup() as group:
             group.create_task(send(2 * _WARM_UP, events))
-            ended = await answered(2 * _WARM_UP + events, _PATIENCE_SECONDS + 10 * seconds)
+            await answered(2 * _WARM_UP + events)
+        ended = await stored(2 * _WARM_UP + events)
         cpu_s = contender.cpu_seconds() - cpu_before
     lost, twice = await _checked(connection, contender.answers, 2 * _WARM_UP + events)
     return Ran(events, round(events / (ended - started), 1), round(events / cpu_s, 1), lost, twice)
