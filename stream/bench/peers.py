@@ -187,7 +187,6 @@ def _run(
         return _predict_alone(work, cores[0])
     way: Way = "exactly_once" if name == OURS_ONCE else "at_least_once"
     settings = settings_for(work, servers, way)
-    asyncio.run(create_topics(settings.kafka))
     if name in (OURS, OURS_ONCE, OURS_STORED):
         starting = _ours(settings, work.folder, cores[0], stored=name == OURS_STORED)
     else:
@@ -217,6 +216,7 @@ def _ours(settings: Settings, folder: Path, core: int, *, stored: bool) -> Itera
 def _peer(
     name: str, command: Sequence[str], kafka: KafkaSettings, work: MadeUp, core: int
 ) -> Iterator[_Contender]:
+    asyncio.run(create_topics(kafka))
     given = {
         "servers": kafka.bootstrap_servers,
         "applications": kafka.applications,
