@@ -4,9 +4,10 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 from msgspec import Meta
 
@@ -68,8 +69,7 @@ def ledger_block(polls: Iterable[Poll]) -> Block:
         except LedgerDamaged as error:
             damaged.append(_damaged(poll, position, error))
     names = {batch.release: batch.feature_names for batch in batches}
-    plain = [pa.Table.from_batches([batch.rows]).replace_schema_metadata() for batch in batches]
-    rows = pa.concat_tables(plain).sort_by(_BY_ORIGIN) if plain else LEDGER_SCHEMA.empty_table()
+    rows = _by_origin([batch.rows for batch in batches if len(batch)])
 
     def unfit(row: int, cause: str) -> Unfit:
         decision = rows.slice(row, 1)
@@ -83,6 +83,26 @@ def ledger_block(polls: Iterable[Poll]) -> Block:
         return Unfit(poll, 0, "refused", _cut(cause), f"decision {identity}", release)
 
     return Block("decision_ledger", rows, damaged, unfit, names)
+
+
+def _by_origin(batches: Sequence[pa.RecordBatch]) -> pa.Table:
+    """Put the rows of ledger messages together, by where their applications stood."""
+    if not batches:
+        return LEDGER_SCHEMA.empty_table()
+    # A message is of one poll, in order, and polls seldom overlap: to sort rows is to copy them.
+    in_order = sorted(batches, key=_begin)
+    rows = pa.Table.from_batches([one.replace_schema_metadata() for one in in_order])
+    return rows if _is_by_origin(rows) else rows.sort_by(_BY_ORIGIN)
+
+
+def _begin(rows: pa.RecordBatch) -> tuple[Any, ...]:
+    return tuple(rows.column(name)[0].as_py() for name in _ORIGIN)
+
+
+def _is_by_origin(rows: pa.Table) -> bool:
+    partitions, offsets = (np.diff(rows.column(name).to_numpy()) for name in _ORIGIN[1:])
+    back = (partitions < 0) | ((partitions == 0) & (offsets < 0))
+    return len(rows.column(_ORIGIN[0]).unique()) == 1 and not back.any()
 
 
 def parked_block(polls: Iterable[Poll]) -> Block:

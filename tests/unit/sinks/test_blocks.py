@@ -1,5 +1,6 @@
 """Blocks: what is no row is told apart, and a row that is refused keeps all that it had."""
 
+import random
 from collections.abc import Callable
 
 import msgspec
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from scoring.poll import Poll
 from sinks.blocks import Block, alarm_block, ledger_block, parked_block
+from sinks.clickhouse import ClickHouseSink
 from sinks.ledger import decode, encode
 from tests.integration.sinks.stored import an_alarm, parked, parked_records, records
 from tests.unit.sinks.decisions import a_batch
@@ -115,3 +117,39 @@ def test_a_refused_alarm_is_parked_as_it_came_and_a_parked_event_is_not_parked_a
 def test_nothing_is_a_block_of_no_rows(read: Callable[[list[Poll]], Block]) -> None:
     assert read([]).rows.num_rows == 0
     assert read([]).damaged == []
+
+
+class Tokens:
+    """A store that notes the tokens under which rows come."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def insert(self, _table: str, _rows: pa.Table, token: str) -> None:
+        self.seen.append(token)
+
+
+A_MESSAGE = st.tuples(st.integers(0, 2), st.integers(0, 30), st.integers(1, 6))
+
+
+@settings(deadline=None)
+@given(st.lists(A_MESSAGE, min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_rows_stand_in_the_order_of_their_applications_however_their_messages_came(
+    messages: list[tuple[int, int, int]], dice: random.Random
+) -> None:
+    values = [
+        encode(a_batch(rows, first_offset=first, partition=partition))[0]
+        for partition, first, rows in messages
+    ]
+    wanted = sorted((p, first + at) for p, first, rows in messages for at in range(rows))
+    store = Tokens()
+    for _ in range(3):
+        block = ledger_block([records("ledger", values)])
+        names = ("origin_partition", "origin_offset")
+        places = zip(*(block.rows[name].to_pylist() for name in names), strict=True)
+        assert list(places) == wanted
+        ClickHouseSink(store).insert(block, range(block.rows.num_rows))  # type: ignore[arg-type]
+        dice.shuffle(values)
+
+    if len(set(wanted)) == len(wanted):
+        assert len(set(store.seen)) == 1
