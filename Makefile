@@ -25,10 +25,9 @@ up: ready ## The same installation, but it stays until Ctrl-C
 bench: ready ## Measure one worker on one core, end to end and stage by stage
 	$(RUN) creditstream bench pipeline
 
-# Files in their order, which begins with the slow ones: by number of tests these would come last.
 .PHONY: test
 test: ready ## All tests but `faults`; those that need a real broker take one from Docker or Java
-	$(RUN) pytest --ignore=tests/faults -n auto --dist loadfile --no-loadscope-reorder
+	$(RUN) pytest --ignore=tests/faults -n auto --dist loadfile
 
 # Of the simulation: so many from 0 on, or `first:end`; `make test` runs 100.
 SEEDS ?= 2000
