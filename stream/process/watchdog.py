@@ -56,16 +56,13 @@ class Watchdog:
         now = self._now()
         if self._stopping_since is not None:
             if now - self._stopping_since > STOP_SECONDS:
-                logger.critical("worker.stop_overdue", seconds=STOP_SECONDS, stack=stacks())
-                self._end(EXIT_STALLED)
+                self._end_it("worker.stop_overdue", seconds=STOP_SECONDS)
             return
         lag = self._lag()
         if lag == 0:
             self._idle_at = now
         elif self.stalled:
-            still_s = round(self.still_seconds(), 1)
-            logger.critical("worker.stalled", lag=lag, seconds=still_s, stack=stacks())
-            self._end(EXIT_STALLED)
+            self._end_it("worker.stalled", lag=lag, seconds=round(self.still_seconds(), 1))
 
     @property
     def stalled(self) -> bool:
@@ -75,6 +72,12 @@ class Watchdog:
     def still_seconds(self) -> float:
         """Say for how many seconds records have waited without any being finished."""
         return max(0.0, self._now() - max(self._progressed_at(), self._idle_at))
+
+    def _end_it(self, event: str, **facts: float) -> None:
+        try:
+            logger.critical(event, **facts, stack=stacks())
+        finally:  # it ends, though nobody could say where it stands
+            self._end(EXIT_STALLED)
 
     def _watch(self) -> None:
         pause = threading.Event()

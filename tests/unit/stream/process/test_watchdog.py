@@ -54,3 +54,20 @@ def test_work_that_comes_after_an_idle_time_is_given_its_time() -> None:
     clock.now = 1_061
     watchdog.check()
     assert ended == [EXIT_STALLED]
+
+
+def test_it_is_ended_though_nobody_can_say_where_it_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def changed_meanwhile() -> str:
+        raise RuntimeError("Set changed size during iteration")
+
+    monkeypatch.setattr("stream.process.watchdog.stacks", changed_meanwhile)
+    clock, ended = Clock(), list[int]()
+    watchdog = a_watchdog(clock, ended, lag=5)
+    clock.now = 61
+
+    with pytest.raises(RuntimeError):
+        watchdog.check()
+
+    assert ended == [EXIT_STALLED]
