@@ -60,7 +60,7 @@ def test_it_is_ended_though_nobody_can_say_where_it_stands(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def changed_meanwhile() -> str:
-        raise RuntimeError("Set changed size during iteration")
+        raise RuntimeError
 
     monkeypatch.setattr("stream.process.watchdog.stacks", changed_meanwhile)
     clock, ended = Clock(), list[int]()
