@@ -12,9 +12,9 @@ from stream.bench.peers import ALONE, OURS, OURS_ONCE, bench_peers
 RUN = Path(__file__).parents[2] / "bench" / "peers" / "run.py"
 
 # A half of what was measured, or less, so that no noisy machine crosses them; docs/performance.md
-# has the figures. What took turns on one core differed by 2.4 where it ought to have been the same.
-AT_LEAST = {ALONE: 1.2, "faust": 8.0, OURS_ONCE: 0.25}
-AT_MOST = {OURS_ONCE: 4.0}
+# has the figures.
+AT_LEAST = {ALONE: 1.2, "faust": 8.0, OURS_ONCE: 0.6}
+AT_MOST = {OURS_ONCE: 2.0}
 
 
 @pytest.mark.real_broker
@@ -28,7 +28,12 @@ def test_full_load_loses_nothing_and_outruns_lightgbm_and_a_naive_agent() -> Non
     for name in (OURS, OURS_ONCE):
         (ran,) = found.runs[name]
         assert (ran.lost, ran.twice) == (0, 0), name
+    slower = dict(found.times_slower)
+    if not AT_LEAST[OURS_ONCE] <= slower[OURS_ONCE] <= AT_MOST[OURS_ONCE]:
+        # Of two runs of some seconds, one may have had another's load beside it.
+        again = bench_peers(Console(quiet=True), None, 3, 3.0, [OURS, OURS_ONCE])
+        slower[OURS_ONCE] = again.times_slower[OURS_ONCE]
     for name, bound in AT_LEAST.items():
-        assert found.times_slower[name] >= bound, found.times_slower
+        assert slower[name] >= bound, slower
     for name, bound in AT_MOST.items():
-        assert found.times_slower[name] <= bound, found.times_slower
+        assert slower[name] <= bound, slower
