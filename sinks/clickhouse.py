@@ -1,12 +1,11 @@
 """The ClickHouse sink: blocks of rows into their tables, once in effect."""
 
-import hashlib
 import uuid
 
 import pyarrow as pa
 
 from sinks.blocks import Block
-from sinks.store import Store, StoreRefused
+from sinks.store import ArrowRows, Store, StoreRefused
 
 
 class ClickHouseSink:
@@ -24,7 +23,7 @@ class ClickHouseSink:
     def insert(self, block: Block, rows: range) -> None:
         """Insert some rows of a block at once; raises the store's errors."""
         part = block.rows.slice(rows.start, len(rows))
-        self._store.insert(block.table, *_with_token(part))
+        self._store.insert(block.table, ArrowRows.of(part))
 
     def name_features(self, block: Block) -> None:
         """Insert the names of the features of releases that were not seen before."""
@@ -32,7 +31,7 @@ class ClickHouseSink:
             if release not in self._known_releases:
                 column = pa.array([list(names)], pa.list_(pa.string()))
                 row = pa.table({"release": [release], "names": column})
-                self._store.insert("release_features", *_with_token(row))
+                self._store.insert("release_features", ArrowRows.of(row))
                 self._known_releases.add(release)
 
     def forget_releases(self) -> None:
@@ -53,15 +52,7 @@ class ClickHouseSink:
                 return False
             row = pa.Table.from_pylist(found.to_pylist(), schema=schema)
             # A token of its own: with a known one the engine would not look at the row.
-            self._store.insert(block.table, row, uuid.uuid4().hex)
+            self._store.insert(block.table, ArrowRows.of(row, uuid.uuid4().hex))
         except (StoreRefused, pa.ArrowException, UnicodeDecodeError):
             return False
         return True
-
-
-def _with_token(rows: pa.Table) -> tuple[pa.Table, str]:
-    rows = rows.unify_dictionaries().combine_chunks()
-    stream = pa.BufferOutputStream()
-    with pa.ipc.new_stream(stream, rows.schema) as writer:
-        writer.write_table(rows)
-    return rows, hashlib.blake2b(stream.getvalue(), digest_size=16).hexdigest()

@@ -6,7 +6,7 @@ import httpx
 import msgspec
 import pyarrow as pa
 
-from sinks.store import LONGEST_SECONDS, StoreRefused, StoreUnavailable
+from sinks.store import LONGEST_SECONDS, ArrowRows, StoreRefused, StoreUnavailable
 
 SQL_PATH = "/api/v1/sql"
 _MISSING_DOOR = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED)
@@ -58,9 +58,9 @@ class SqlDoor:
         msg = f"the store behind {self.url} can only be read from here: {sql[:60]}"
         raise StoreRefused(0, msg)
 
-    def insert(self, table: str, rows: pa.Table, token: str) -> None:
+    def insert(self, table: str, rows: ArrowRows) -> None:
         """Refuse: the door is for reading."""
-        msg = f"{len(rows)} rows for {table} ({token}): {self.url} can only be read from here"
+        msg = f"rows for {table} ({rows.token}): {self.url} can only be read from here"
         raise StoreRefused(0, msg)
 
     def close(self) -> None:

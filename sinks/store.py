@@ -1,6 +1,7 @@
 """ClickHouse: a server, or the engine in this process."""
 
 import errno
+import hashlib
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ TIMEOUT_SECONDS = 10
 # For the engine in process the driver writes a file of its own.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ARROW_STREAM = "ArrowStream"
+_TOKEN_DIGITS = 32
 _READER_SECONDS = 20
 LONGEST_SECONDS = 30
 # The limits must be sent before `readonly`, which forbids any further change. A result above the
@@ -65,6 +67,30 @@ SYSTEMS_OWN = Certificates()
 """Whom the system trusts, and no certificate of ours."""
 
 
+@dataclass(frozen=True, slots=True)
+class ArrowRows:
+    """
+    Rows as an Arrow stream, written once for all that is done with them.
+
+    The `token` names exactly these rows, unless it is given.
+    """
+
+    columns: tuple[str, ...]
+    content: pa.Buffer
+    token: str
+
+    @classmethod
+    def of(cls, rows: pa.Table, token: str | None = None) -> "ArrowRows":
+        """Write rows; the same rows get the same token."""
+        content = _stream(rows.unify_dictionaries().combine_chunks())
+        digest = token or hashlib.sha256(content).hexdigest()[:_TOKEN_DIGITS]
+        return cls(tuple(rows.schema.names), content, digest)
+
+    def table(self) -> pa.Table:
+        """Read them back."""
+        return pa.ipc.open_stream(self.content).read_all()
+
+
 class Store(Protocol):
     """What can be asked of ClickHouse. Calls block; use a thread. Errors: the two above."""
 
@@ -76,8 +102,8 @@ class Store(Protocol):
         """Run a statement without a result."""
         ...
 
-    def insert(self, table: str, rows: pa.Table, token: str) -> None:
-        """Insert rows; the same token is inserted once. The token must name the exact rows."""
+    def insert(self, table: str, rows: ArrowRows) -> None:
+        """Insert rows; the same token is inserted once."""
         ...
 
     def close(self) -> None:
@@ -98,6 +124,11 @@ class Handle:
         self._reopen = reopen
         self._lock = Lock()
         self._failed = False
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the engine is in this process."""
+        return self._reopen is not None
 
     def ask(self, call: Callable[[Any], Any], *, may_pass: bool = True) -> Any:
         """Do something with the client; raises StoreUnavailable, StoreRefused."""
@@ -157,23 +188,37 @@ class ClickHouse:
         """Run a statement."""
         self.handle.ask(lambda client: client.command(sql))
 
-    def insert(self, table: str, rows: pa.Table, token: str) -> None:
-        """Insert an Arrow table in one block."""
+    def insert(self, table: str, rows: ArrowRows) -> None:
+        """Insert an Arrow stream in one block."""
         settings = {
             "async_insert": 0,
-            "insert_deduplication_token": token,
+            "insert_deduplication_token": rows.token,
             # An event's month is its producer's to choose: a block may hold some thousand.
             "max_partitions_per_insert_block": 0,
             # One block is work for one thread: the engine's others cost more than they do.
             "max_threads": 1,
         }
+        content = rows.content if self.handle.embedded else _stream(rows.table(), "lz4")
+
+        def call(client: Any) -> None:
+            columns, block = rows.columns, memoryview(content)
+            client.raw_insert(table, columns, block, settings, _ARROW_STREAM)
+
         # An insert whose reply is lost took effect and comes again: hence the token. (The driver
-        # itself sends none again: an Arrow body is nothing that it can replay.)
-        self.handle.ask(lambda client: client.insert_arrow(table, rows, settings=settings))
+        # itself sends none again: a stream is nothing that it can replay.)
+        self.handle.ask(call)
 
     def close(self) -> None:
         """Close the client, and with it an engine in process."""
         self.handle.client.close()
+
+
+def _stream(rows: pa.Table, compression: str | None = None) -> pa.Buffer:
+    stream = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(stream, rows.schema, options=options) as writer:
+        writer.write_table(rows)
+    return stream.getvalue()
 
 
 def _ask(call: Callable[[], Any], *, may_pass: bool = True) -> Any:

@@ -16,7 +16,7 @@ from stream.agents.lanes import in_lanes
 from stream.agents.parking import Park
 from stream.transport.in_flight import Agent, PollInFlight, Polls
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 8 << 20
 """Of records that are inserted together, and of those that wait; a larger poll goes alone."""
 
 # A poll is usually a few kB.

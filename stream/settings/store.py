@@ -24,7 +24,7 @@ class StoreSettings(Section):
     password_file: Path | None = Field(None, description="A file that holds it instead.")
     database: str = Field("creditstream", description="Created where it is missing.")
     insert_seconds: Annotated[float, Field(ge=0, le=10)] = Field(
-        1.0, description="Between two inserts into a table, unless 4 MiB of records wait."
+        1.0, description="Between two inserts into a table, unless 8 MiB of records wait."
     )
     ssl_cafile: Path | None = Field(
         None, description="Whom to trust, PEM; not set: whom the system trusts."

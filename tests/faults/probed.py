@@ -21,12 +21,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from faust.types import TP
 
-from sinks.store import ClickHouse
+from sinks.store import ArrowRows, ClickHouse
 from stream.commands.boundary import errors, roles_of
 from stream.kafka.connection import Connection, connection_of
 from stream.process.logs import configure_logging
@@ -239,12 +238,12 @@ class ProbedStore(ClickHouse):
 
     points: Points
 
-    def insert(self, table: str, rows: pa.Table, token: str) -> None:
+    def insert(self, table: str, rows: ArrowRows) -> None:
         if table == "release_features":
-            super().insert(table, rows, token)
+            super().insert(table, rows)
             return
         self.points.passed("inserting")
-        super().insert(table, rows, token)
+        super().insert(table, rows)
         self.points.passed("inserted")
 
 

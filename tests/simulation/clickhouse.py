@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sinks.store import StoreRefused, StoreUnavailable
+from sinks.store import ArrowRows, StoreRefused, StoreUnavailable
 from tests.simulation.world import World
 
 _WINDOW = 6
@@ -67,7 +67,7 @@ class SimulatedStore:
         self.weather = StoreWeather()
         self._tables = {name: _Table() for name in _KEYS}
 
-    def insert(self, table: str, rows: pa.Table, token: str) -> None:
+    def insert(self, table: str, rows: ArrowRows) -> None:
         """Insert a block, or fail before or after that as the weather has it."""
         weather, random = self.weather, self._world.random
         if weather.refuses:
@@ -75,9 +75,9 @@ class SimulatedStore:
         if weather.away or random.random() < weather.lost_before:
             raise StoreUnavailable(table)
         if random.random() < weather.late:
-            self._world.loop.later(random.uniform(1.0, 60.0), self._take, table, rows, token)
+            self._world.loop.later(random.uniform(1.0, 60.0), self._take, table, rows)
             raise StoreUnavailable(table)
-        self._take(table, rows, token)
+        self._take(table, rows)
         if random.random() < weather.lost_after:
             raise StoreUnavailable(table)
 
@@ -104,8 +104,9 @@ class SimulatedStore:
                     found[key] = row
         return found
 
-    def _take(self, table: str, rows: pa.Table, token: str) -> None:
+    def _take(self, table: str, inserted: ArrowRows) -> None:
         taken = self._tables[table]
+        rows, token = inserted.table(), inserted.token
         if token in taken.tokens:
             self._world.note(f"{table} knows {token[:8]}: {len(rows)} rows are left out")
             return

@@ -15,7 +15,7 @@ from scoring.decision import decision_id
 from sinks.clickhouse import ClickHouseSink
 from sinks.ledger import encode
 from sinks.migrations import migrate
-from sinks.store import ClickHouse, Store, open_store
+from sinks.store import ArrowRows, ClickHouse, Store, open_store
 from tests.chdb_server import Fault
 from tests.clickhouse import ChdbServer
 from tests.integration.sinks.stored import (
@@ -167,8 +167,8 @@ def test_the_engine_throws_away_other_rows_under_a_token_that_it_knows(store: St
     block = a_ledger_block(a_batch(3))
     other = a_ledger_block(a_batch(3, first_offset=3))
 
-    store.insert(LEDGER, block.rows, "token")
-    store.insert(LEDGER, other.rows, "token")
+    store.insert(LEDGER, ArrowRows.of(block.rows, "token"))
+    store.insert(LEDGER, ArrowRows.of(other.rows, "token"))
 
     assert rows(store, ALL) == [{"n": 3}]
     Inserts(store).insert_ledger(ledger(a_batch(3, first_offset=3)))  # whose token names its rows

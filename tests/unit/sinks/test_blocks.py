@@ -13,6 +13,7 @@ from scoring.poll import Poll
 from sinks.blocks import Block, alarm_block, ledger_block, parked_block
 from sinks.clickhouse import ClickHouseSink
 from sinks.ledger import decode, encode
+from sinks.store import ArrowRows
 from tests.integration.sinks.stored import an_alarm, parked, parked_records, records
 from tests.unit.sinks.decisions import a_batch
 
@@ -125,8 +126,8 @@ class Tokens:
     def __init__(self) -> None:
         self.seen: list[str] = []
 
-    def insert(self, _table: str, _rows: pa.Table, token: str) -> None:
-        self.seen.append(token)
+    def insert(self, _table: str, rows: ArrowRows) -> None:
+        self.seen.append(rows.token)
 
 
 A_MESSAGE = st.tuples(st.integers(0, 2), st.integers(0, 30), st.integers(1, 6))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sinks.blocks import Block
 from sinks.clickhouse import ClickHouseSink
 from sinks.isolation import MOST_REFUSED, Inserter
-from sinks.store import StoreRefused, StoreUnavailable
+from sinks.store import ArrowRows, StoreRefused, StoreUnavailable
 from tests.integration.sinks.stored import Heard
 
 VIOLATED_CONSTRAINT, UNKNOWN_TABLE = 469, 60
@@ -36,9 +36,9 @@ class Table:
 
     def close(self) -> None: ...
 
-    def insert(self, _table: str, rows: pa.Table, _token: str) -> None:
+    def insert(self, _table: str, rows: ArrowRows) -> None:
         self.inserts += 1
-        values = rows["number"].to_pylist()
+        values = rows.table()["number"].to_pylist()
         if wrong := self.bad.intersection(values):
             raise StoreRefused(VIOLATED_CONSTRAINT, f"constraint is violated by {min(wrong)}")
         self.rows.update(values)
@@ -124,9 +124,9 @@ async def test_more_bad_rows_than_some_are_the_tables_fault() -> None:
 
 async def test_a_row_that_was_refused_by_chance_is_not_parked() -> None:
     class Moody(Table):
-        def insert(self, table: str, rows: pa.Table, token: str) -> None:
+        def insert(self, table: str, rows: ArrowRows) -> None:
             try:
-                super().insert(table, rows, token)
+                super().insert(table, rows)
             finally:
                 if self.inserts == 12:  # what was refused so far was no row's fault
                     self.bad.clear()
