@@ -27,7 +27,7 @@ bench: ready ## Measure one worker on one core, end to end and stage by stage
 
 .PHONY: test
 test: ready ## All tests but `faults`; those that need a real broker take one from Docker or Java
-	$(RUN) pytest --ignore=tests/faults -n auto --dist loadfile
+	$(RUN) pytest --ignore=tests/faults -n auto --dist loadfile --no-loadscope-reorder
 
 # Of the simulation: so many from 0 on, or `first:end`; `make test` runs 100.
 SEEDS ?= 2000

@@ -76,7 +76,7 @@ benches.command("latency")(measuring.bench_latency)
 benches.command("start")(measuring.bench_start)
 benches.command("delivery")(measuring.bench_delivery)
 benches.command("reconcile")(measuring.bench_reconcile)
-benches.command("features")(measuring.bench_features)
+benches.command("table")(measuring.bench_table)
 app.add_typer(benches, name="bench")
 app.command("profile")(measuring.profile)
 

@@ -15,9 +15,22 @@ from numpy.typing import NDArray
 
 from features.definition import Attribute
 from scoring.byte_strings import ByteStrings
-from scoring.bytewise import decimals, words
-from scoring.bytewise.decimals import float_of
-from scoring.bytewise.words import byte_at, word_at
+from scoring.bytewise import decimals, instants, tokens, words
+from scoring.bytewise.instants import instant_at
+from scoring.bytewise.tokens import (
+    COLON,
+    FAILED,
+    QUOTE,
+    SPACE,
+    behind_space,
+    end_of_text,
+    is_byte,
+    is_null,
+    is_word,
+    number_at,
+    whole_number,
+)
+from scoring.bytewise.words import byte_at
 from scoring.compiled import (
     BYTES,
     DOUBLES,
@@ -44,15 +57,8 @@ _FIELD_LENGTHS = tuple(map(len, _FIELDS))
 _NEEDED = 0b111
 
 _LONGEST_ID, _LONGEST_APPLICANT = 64, 64
-_SPACE, _QUOTE, _BACKSLASH, _COLON, _COMMA = 32, 34, 92, 58, 44
-_OPEN, _CLOSE = 123, 125
-_NO_DIGIT = 10
-_MOST_DIGITS, _EXACT_DIGITS = 19, 15
+_COMMA, _OPEN, _CLOSE = 44, 123, 125
 _LAST_TIME_MS = 1 << 53
-_FIRST_YEAR, _END_YEAR = 1970, 2200
-
-_FAILED = -1
-_WORD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,196 +175,6 @@ def _flags(attribute: Attribute) -> int:
 
 
 @part
-def _is(data: Any, at: Any, end: Any, word: Any, start: Any, length: Any) -> Any:
-    """Say whether a word stands at a place."""
-    if end - at < length:
-        return False
-    if length >= _WORD:
-        done = np.int64(0)
-        while length - done >= _WORD:
-            if word_at(data, at + done) != word_at(word, start + done):
-                return False
-            done += _WORD
-        # The last of it overlaps with what was compared.
-        rest = length - _WORD
-        return word_at(data, at + rest) == word_at(word, start + rest)
-    for place in range(length):
-        if byte_at(data, at + place) != byte_at(word, start + place):
-            return False
-    return True
-
-
-@part
-def _behind_space(data: Any, at: Any, end: Any) -> Any:
-    while at < end:
-        byte = byte_at(data, at)
-        if byte > _SPACE or not (byte == _SPACE or 9 <= byte <= 10 or byte == 13):
-            break
-        at += 1
-    return at
-
-
-@part
-def _is_byte(data: Any, at: Any, end: Any, byte: Any) -> Any:
-    return at < end and byte_at(data, at) == byte
-
-
-@part
-def _end_of_text(data: Any, at: Any, end: Any) -> Any:
-    """Give where the closing quote of a text stands that is ASCII without control or escapes."""
-    while at < end:
-        byte = byte_at(data, at)
-        if byte == _QUOTE:
-            return at
-        if byte < _SPACE or byte >= 127 or byte == _BACKSLASH:
-            return _FAILED
-        at += 1
-    return _FAILED
-
-
-@part
-def _is_null(data: Any, at: Any, end: Any) -> Any:
-    if end - at < 4 or byte_at(data, at) != 110 or byte_at(data, at + 1) != 117:
-        return False
-    return byte_at(data, at + 2) == 108 and byte_at(data, at + 3) == 108
-
-
-@part
-def _digit(data: Any, at: Any, end: Any) -> Any:
-    if at >= end:
-        return _NO_DIGIT
-    digit = byte_at(data, at) - 48
-    return digit if 0 <= digit <= 9 else _NO_DIGIT
-
-
-@part
-def _whole_number(data: Any, at: Any, end: Any) -> Any:
-    """Read digits without a leading zero, at most nineteen: their end and value (uint64)."""
-    begin, value = at, np.uint64(0)
-    digit = _digit(data, at, end)
-    while digit != _NO_DIGIT:
-        value = value * np.uint64(10) + np.uint64(digit)
-        at += 1
-        digit = _digit(data, at, end)
-    count = at - begin
-    if count == 0 or count > _MOST_DIGITS or (count > 1 and byte_at(data, begin) == 48):
-        return _FAILED, value
-    return at, value
-
-
-@part
-def _number(data: Any, at: Any, end: Any, integer: Any) -> Any:
-    """Read a number: its end and value (float64)."""
-    negative = _is_byte(data, at, end, 45)
-    at += negative
-    begin = at
-    at, digits = _whole_number(data, at, end)
-    if at == _FAILED:
-        return at, 0.0
-    power, count = np.int64(0), at - begin
-    if _is_byte(data, at, end, 46):
-        at += 1
-        first = at
-        digit = _digit(data, at, end)
-        while digit != _NO_DIGIT:
-            digits = digits * np.uint64(10) + np.uint64(digit)
-            at += 1
-            digit = _digit(data, at, end)
-        power -= at - first
-        # Zeros before the first other digit count for nothing, but who writes many of them?
-        count += at - first
-        if integer or at == first or count > _MOST_DIGITS:
-            return np.int64(_FAILED), 0.0
-    if at < end and (byte_at(data, at) | 32) == 101:
-        at += 1
-        down = _is_byte(data, at, end, 45)
-        at += down or _is_byte(data, at, end, 43)
-        first, exponent = at, np.int64(0)
-        digit = _digit(data, at, end)
-        while digit != _NO_DIGIT and at - first < 4:
-            exponent = exponent * 10 + digit
-            at += 1
-            digit = _digit(data, at, end)
-        if integer or at == first or digit != _NO_DIGIT:
-            return np.int64(_FAILED), 0.0
-        power += -exponent if down else exponent
-    if integer:
-        if count > _EXACT_DIGITS:  # its limits are compared as float64
-            return np.int64(_FAILED), 0.0
-        value = np.int64(digits)
-        return at, np.float64(-value if negative else value)
-    value, found = float_of(digits, power)
-    # What minus nothing is, is for the other decoder to say.
-    if not found or (negative and value == 0.0):
-        return np.int64(_FAILED), 0.0
-    return at, -value if negative else value
-
-
-@part
-def _two_digits(data: Any, at: Any) -> Any:
-    """Read two digits, where there are that many bytes; below zero: none."""
-    tens, ones = byte_at(data, at) - 48, byte_at(data, at + 1) - 48
-    return tens * 10 + ones if 0 <= tens <= 9 and 0 <= ones <= 9 else _FAILED
-
-
-@part
-def _instant(data: Any, at: Any, end: Any) -> Any:
-    """Read a time of RFC 3339 from 1970 to 2199: microseconds since 1970, or below zero."""
-    if end - at < 20:
-        return np.int64(_FAILED)
-    century, of_century = _two_digits(data, at), _two_digits(data, at + 2)
-    month, day = _two_digits(data, at + 5), _two_digits(data, at + 8)
-    hour, minute = _two_digits(data, at + 11), _two_digits(data, at + 14)
-    second = _two_digits(data, at + 17)
-    separated = byte_at(data, at + 4) == 45 and byte_at(data, at + 7) == 45
-    separated = separated and byte_at(data, at + 10) == 84 and byte_at(data, at + 13) == _COLON
-    separated = separated and byte_at(data, at + 16) == _COLON
-    year = 100 * century + of_century
-    if not separated or min(century, of_century, month, day, hour, minute, second) < 0:
-        return np.int64(_FAILED)
-    if year < _FIRST_YEAR or year >= _END_YEAR or month < 1 or month > 12 or day < 1:
-        return np.int64(_FAILED)
-    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-    longest = 30 + ((month + (month >> 3)) & 1)
-    if month == 2:
-        longest = 29 if leap else 28
-    if day > longest or hour > 23 or minute > 59 or second > 59:
-        return np.int64(_FAILED)
-    at += 19
-    micros = np.int64(0)
-    if byte_at(data, at) == 46:
-        at += 1
-        unit = np.int64(100_000)
-        first = at
-        digit = _digit(data, at, end)
-        while digit != _NO_DIGIT and unit > 0:
-            micros += digit * unit
-            unit //= 10
-            at += 1
-            digit = _digit(data, at, end)
-        if at == first or digit != _NO_DIGIT:
-            return np.int64(_FAILED)
-    ahead = np.int64(0)
-    if end - at == 1 and byte_at(data, at) == 90:
-        pass
-    elif end - at == 6 and byte_at(data, at + 3) == _COLON:
-        sign = byte_at(data, at)
-        hours, minutes = _two_digits(data, at + 1), _two_digits(data, at + 4)
-        if (sign != 43 and sign != 45) or min(hours, minutes) < 0 or hours > 23 or minutes > 59:
-            return np.int64(_FAILED)
-        ahead = (60 * hours + minutes) * (1 if sign == 43 else -1)
-    else:
-        return np.int64(_FAILED)
-    # Days before a year and a month that both begin in March.
-    years = year - 1 if month <= 2 else year
-    months = month + 9 if month <= 2 else month - 3
-    days = 365 * years + years // 4 - years // 100 + years // 400 + (153 * months + 2) // 5 + day
-    days -= 719_469
-    seconds = 86_400 * days + 3_600 * hour + 60 * (minute - ahead) + second
-    return 1_000_000 * seconds + micros
-
-
-@part
 def _attribute(
     data: Any, at: Any, end: Any, names: Any, starts: Any, lengths: Any, expected: Any
 ) -> Any:
@@ -368,9 +184,9 @@ def _attribute(
         number = expected + step
         number -= count if number >= count else 0
         start, length = starts[number], lengths[number]
-        if _is(data, at, end, names, start, length):
+        if is_word(data, at, end, names, start, length):
             return number, at + length
-    return np.int64(_FAILED), at
+    return np.int64(FAILED), at
 
 
 @part
@@ -397,38 +213,38 @@ def _read_attributes(
     for number in range(count):
         needed += flags[number] & _REQUIRED
     expected = np.int64(0)
-    at = _behind_space(data, at + 1, end)
-    if _is_byte(data, at, end, _CLOSE):
-        return at + 1 if needed == 0 else np.int64(_FAILED)
+    at = behind_space(data, at + 1, end)
+    if is_byte(data, at, end, _CLOSE):
+        return at + 1 if needed == 0 else np.int64(FAILED)
     while True:
         number, at = _attribute(data, at, end, names, starts, lengths, expected)
-        if number == _FAILED or seen[number] == row + 1:
-            return np.int64(_FAILED)
+        if number == FAILED or seen[number] == row + 1:
+            return np.int64(FAILED)
         seen[number] = row + 1
         expected = number + 1 if number + 1 < count else np.int64(0)
         needed -= flags[number] & _REQUIRED
-        at = _behind_space(data, at, end)
-        if not _is_byte(data, at, end, _COLON):
-            return np.int64(_FAILED)
-        at = _behind_space(data, at + 1, end)
-        if _is_byte(data, at, end, 110):
-            if not (flags[number] & _NULLABLE and _is_null(data, at, end)):
-                return np.int64(_FAILED)
+        at = behind_space(data, at, end)
+        if not is_byte(data, at, end, COLON):
+            return np.int64(FAILED)
+        at = behind_space(data, at + 1, end)
+        if is_byte(data, at, end, 110):
+            if not (flags[number] & _NULLABLE and is_null(data, at, end)):
+                return np.int64(FAILED)
             at += 4
         else:
-            at, value = _number(data, at, end, kinds[number] == _INTEGER)
-            if at == _FAILED or not lows[number] <= value <= highs[number]:
-                return np.int64(_FAILED)
+            at, value = number_at(data, at, end, kinds[number] == _INTEGER)
+            if at == FAILED or not lows[number] <= value <= highs[number]:
+                return np.int64(FAILED)
             if kinds[number] == _WHOLE and value != np.floor(value):
-                return np.int64(_FAILED)
+                return np.int64(FAILED)
             if columns[number] >= 0:
                 cells[row * width + columns[number]] = value
-        at = _behind_space(data, at, end)
-        if _is_byte(data, at, end, _CLOSE):
-            return at + 1 if needed == 0 else np.int64(_FAILED)
-        if not _is_byte(data, at, end, _COMMA):
-            return np.int64(_FAILED)
-        at = _behind_space(data, at + 1, end)
+        at = behind_space(data, at, end)
+        if is_byte(data, at, end, _CLOSE):
+            return at + 1 if needed == 0 else np.int64(FAILED)
+        if not is_byte(data, at, end, _COMMA):
+            return np.int64(FAILED)
+        at = behind_space(data, at + 1, end)
 
 
 @part
@@ -436,11 +252,11 @@ def _field(data: Any, at: Any, end: Any) -> Any:
     """Find which field's name begins at a place: its number, and where its quote closes."""
     for number in range(5):
         length = _FIELD_LENGTHS[number]
-        if _is_byte(data, at + length, end, _QUOTE) and _is(
+        if is_byte(data, at + length, end, QUOTE) and is_word(
             data, at, end, _FIELD_DATA, _FIELD_STARTS[number], length
         ):
             return number, at + length
-    return np.int64(_FAILED), at
+    return np.int64(FAILED), at
 
 
 @compiles(
@@ -471,6 +287,8 @@ def _field(data: Any, at: Any, end: Any) -> Any:
     ),
     words,
     decimals,
+    tokens,
+    instants,
 )
 def _read_documents(
     data: Any,
@@ -504,29 +322,29 @@ def _read_documents(
         at, end = starts[row], starts[row] + lengths[row]
         if lengths[row] < 2 or lengths[row] > longest:
             continue
-        at = _behind_space(data, at, end)
-        if not _is_byte(data, at, end, _OPEN):
+        at = behind_space(data, at, end)
+        if not is_byte(data, at, end, _OPEN):
             continue
-        at = _behind_space(data, at + 1, end)
+        at = behind_space(data, at + 1, end)
         found, good, closed = 0, True, False
         while good and not closed:
             good = False
-            if not _is_byte(data, at, end, _QUOTE):
+            if not is_byte(data, at, end, QUOTE):
                 break
             field, at = _field(data, at + 1, end)
-            if field == _FAILED or found >> field & 1:
+            if field == FAILED or found >> field & 1:
                 break
             found |= 1 << field
-            at = _behind_space(data, at + 1, end)
-            if not _is_byte(data, at, end, _COLON):
+            at = behind_space(data, at + 1, end)
+            if not is_byte(data, at, end, COLON):
                 break
-            at = _behind_space(data, at + 1, end)
+            at = behind_space(data, at + 1, end)
             if field == _APPLICATION_ID:
-                at, value = _whole_number(data, at, end)
-                if at == _FAILED or value < np.uint64(1) or value > np.uint64((1 << 63) - 1):
+                at, value = whole_number(data, at, end)
+                if at == FAILED or value < np.uint64(1) or value > np.uint64((1 << 63) - 1):
                     break
                 application_ids[row] = np.int64(value)
-            elif field == _ATTRIBUTES and _is_byte(data, at, end, _OPEN):
+            elif field == _ATTRIBUTES and is_byte(data, at, end, _OPEN):
                 at = _read_attributes(
                     data,
                     at,
@@ -544,16 +362,16 @@ def _read_documents(
                     cells,
                     width,
                 )
-                if at == _FAILED:
+                if at == FAILED:
                     break
                 carried[row] = True
-            elif field >= _APPLICANT_ID and _is_null(data, at, end):
+            elif field >= _APPLICANT_ID and is_null(data, at, end):
                 at += 4
-            elif field != _ATTRIBUTES and _is_byte(data, at, end, _QUOTE):
+            elif field != _ATTRIBUTES and is_byte(data, at, end, QUOTE):
                 first = at + 1
-                at = _end_of_text(data, first, end)
+                at = end_of_text(data, first, end)
                 length = at - first
-                if at == _FAILED or length < 1:
+                if at == FAILED or length < 1:
                     break
                 at += 1
                 if field == _EVENT_ID:
@@ -561,7 +379,7 @@ def _read_documents(
                         break
                     spaces = False
                     for place in range(first, first + length):
-                        spaces |= byte_at(data, place) == _SPACE
+                        spaces |= byte_at(data, place) == SPACE
                     if spaces:
                         break
                     event_starts[row], event_lengths[row] = first, length
@@ -570,17 +388,17 @@ def _read_documents(
                         break
                     applicant_starts[row], applicant_lengths[row] = first, length
                 else:
-                    submitted_us = _instant(data, first, first + length)
+                    submitted_us = instant_at(data, first, first + length)
                     if submitted_us < 0:
                         break
                     submitted_at_us[row] = submitted_us
             else:
                 break
-            at = _behind_space(data, at, end)
-            closed = _is_byte(data, at, end, _CLOSE)
-            if not closed and not _is_byte(data, at, end, _COMMA):
+            at = behind_space(data, at, end)
+            closed = is_byte(data, at, end, _CLOSE)
+            if not closed and not is_byte(data, at, end, _COMMA):
                 break
-            at = _behind_space(data, at + 1, end)
+            at = behind_space(data, at + 1, end)
             good = True
         if not good or at != end or found & _NEEDED != _NEEDED:
             continue

@@ -192,7 +192,7 @@ def bench_reconcile(
         print_bench(result, as_json=as_json)
 
 
-def bench_features(
+def bench_table(
     rows: Annotated[int, typer.Option(min=1_000, help="Applicants of the table.")] = 356_255,
     columns: Annotated[int, typer.Option(min=1, max=10_000, help="Features of each.")] = 189,
     *,
@@ -201,8 +201,8 @@ def bench_features(
     """Measure a feature table: opened from both files, its memory, a key's look-up."""
     from rich.console import Console
 
-    from stream.bench.features import bench_features as measure
-    from stream.bench.features import print_bench
+    from stream.bench.table import bench_table as measure
+    from stream.bench.table import print_bench
 
     with errors():
         result = measure(Console(stderr=True), WORK / "bench", rows, columns)

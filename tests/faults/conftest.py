@@ -12,10 +12,10 @@ import pytest
 
 from models.prepare import prepare
 from tests.e2e.conftest import EXAMPLE
-from tests.faults.checker import AT_LEAST_ONCE, Verdict
 from tests.faults.ground import Ground, a_ground
 from tests.faults.installation import Installation, Stock
 from tests.faults.matrix import PAGE, Row, page
+from tests.faults.verdicts import AT_LEAST_ONCE, Verdict
 
 _ROWS = pytest.StashKey[list[Row]]()
 _SEED = pytest.StashKey[int]()

@@ -32,11 +32,12 @@ from stream.settings import KafkaSettings, Settings, read_settings
 from tests.builders import a_release
 from tests.committed import transaction_open
 from tests.e2e.installation import count
-from tests.faults.checker import EXACTLY_ONCE, Checker, Promise, Verdict
+from tests.faults.checker import Checker
 from tests.faults.ground import Ground
 from tests.faults.load import Load
 from tests.faults.points import AT_REBALANCE, Point, Points
 from tests.faults.processes import Processes
+from tests.faults.verdicts import EXACTLY_ONCE, Promise, Verdict
 from tests.secured import PASSWORD
 
 SESSION_S = 3.0

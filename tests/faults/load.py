@@ -16,7 +16,7 @@ from stream.kafka.packing import OutRecord
 from stream.kafka.publisher import Publisher
 from stream.sending.simulator import Applicant, Simulator, send_all
 from stream.settings import KafkaSettings
-from tests.faults.checker import EventKey, event_key
+from tests.faults.partitions import EventKey, event_key
 
 _BAD, _AGAIN, _CONFLICTING = 0.03, 0.01, 0.002
 _KEPT = 5_000

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.checker import Verdict
+from tests.faults.verdicts import Verdict
 
 PAGE = Path(__file__).parents[2] / "docs" / "crash-matrix.md"
 

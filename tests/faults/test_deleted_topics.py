@@ -17,9 +17,10 @@ from stream.kafka.roles import Role
 from stream.kafka.topics import create_topics
 from stream.settings import KafkaSettings
 from tests.e2e.installation import count
-from tests.faults.checker import Verdict, read
+from tests.faults.checker import read
 from tests.faults.conftest import Installations, Keep
 from tests.faults.installation import Installation
+from tests.faults.verdicts import Verdict
 
 pytestmark = [pytest.mark.real_broker, pytest.mark.timeout(3_600)]
 

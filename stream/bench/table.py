@@ -58,8 +58,8 @@ class Lookups(msgspec.Struct, frozen=True):
     of_dict: float
 
 
-class FeaturesBench(msgspec.Struct, frozen=True):
-    """What `creditstream bench features` found."""
+class TableBench(msgspec.Struct, frozen=True):
+    """What `creditstream bench table` found."""
 
     machine: Machine
     rows: int
@@ -78,7 +78,7 @@ class _Taken(msgspec.Struct, frozen=True):
     fixed_bytes: int
 
 
-def bench_features(console: Console, folder: Path, rows: int, columns: int) -> FeaturesBench:
+def bench_table(console: Console, folder: Path, rows: int, columns: int) -> TableBench:
     """Measure a made-up table of so many applicants and features, a fifth of them missing."""
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as made, console.status("writing tables"):
@@ -94,7 +94,7 @@ def bench_features(console: Console, folder: Path, rows: int, columns: int) -> F
         numbers = 100_001 + np.cumsum(np.random.default_rng(1).integers(1, 14, rows))
         texts = np.array([b"applicant-%012d" % number for number in numbers.tolist()])
         lookups = {"int64": _lookups(numbers), "text": _lookups(texts)}
-    return FeaturesBench(
+    return TableBench(
         machine=this_machine(len(os.sched_getaffinity(0))),
         rows=rows,
         columns=columns,
@@ -204,7 +204,7 @@ def _lookups(keys: NDArray[np.int64] | NDArray[np.bytes_]) -> Lookups:
     return Lookups(round(a_key, 3), round(a_key_of_dict, 3), round(a_key / a_key_of_dict, 3))
 
 
-def print_bench(result: FeaturesBench, *, as_json: bool) -> None:
+def print_bench(result: TableBench, *, as_json: bool) -> None:
     """Print a measurement: tables for people, one JSON document for machines."""
     if as_json:
         print_json(result)
