@@ -1,5 +1,6 @@
 """How long a decision takes: open loop at steady rates, from when an event was to be sent."""
 
+import asyncio
 import os
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from stream.brokers import ApacheKafka
 from stream.demo.examples import Example
 from stream.demo.installation import Installation, installed
 from stream.kafka.packing import OutRecord
+from stream.kafka.topics import create_topics
 from stream.sending.files import applicants_of
 from stream.sending.simulator import Simulator, partition_of
 from stream.settings import Settings, Way
@@ -37,7 +39,7 @@ _QUANTILES = (50, 99, 99.9)
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Milliseconds from when an event was to be sent until a reader has its decision."""
+    """Milliseconds from when an event was to be sent until a reader has what was asked for."""
 
     events: int
     p50_ms: float
@@ -46,14 +48,20 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class LatencyBench(msgspec.Struct, frozen=True):
-    """What `creditstream bench latency` found, by way of delivery and events a second."""
+    """
+    What `creditstream bench latency` found, by way of delivery and events a second.
+
+    `broker` is the way of the applications themselves, once through the broker, with no worker
+    there: a decision takes that way twice.
+    """
 
     machine: Machine
     seconds: float
+    broker: dict[int, Latency]
     latency: dict[Way, dict[int, Latency]]
 
 
-class _Decided(msgspec.Struct):
+class _Read(msgspec.Struct):
     event_id: str
 
 
@@ -70,16 +78,24 @@ def bench_latency(console: Console, example: Example, folder: Path, seconds: flo
         with ApacheKafka() as kafka, installed(console, example, folder, ["scoring"]) as running:
             running.processes["scoring"].stop()  # of the embedded broker; only its files are used
             running.processes["scoring"].wait()
+            alone = settings_at(running, kafka.bootstrap_servers, "at_least_once")
+            asyncio.run(create_topics(alone.kafka))
+            with console.status("the broker alone"):
+                broker = _at_each_rate(running, alone, alone.kafka.applications, seconds)
             for way in get_args(Way):
                 settings = settings_at(running, kafka.bootstrap_servers, way)
                 with console.status(f"{way}"), worker_of(running.folder, settings, cores[0]):
-                    found[way] = _at_each_rate(running, settings, seconds)
+                    decisions = settings.kafka.decisions
+                    found[way] = _at_each_rate(running, settings, decisions, seconds)
     finally:
         os.sched_setaffinity(0, cores)
-    return LatencyBench(this_machine(len(cores)), seconds, found)
+    return LatencyBench(this_machine(len(cores)), seconds, broker, found)
 
 
-def _at_each_rate(running: Installation, settings: Settings, seconds: float) -> dict[int, Latency]:
+def _at_each_rate(
+    running: Installation, settings: Settings, topic: str, seconds: float
+) -> dict[int, Latency]:
+    """Send applications; give how long each took to be read from a topic, or what came of it."""
     from confluent_kafka import Consumer, Producer
     from confluent_kafka import TopicPartition as Partition
 
@@ -91,7 +107,7 @@ def _at_each_rate(running: Installation, settings: Settings, seconds: float) -> 
     producer = Producer(servers | {"linger.ms": 5, "compression.type": "lz4", "acks": "all"})
     reading = {"group.id": "bench", "isolation.level": "read_committed", "fetch.wait.max.ms": 20}
     reader = Consumer(servers | reading)
-    reader.assign([Partition(kafka.decisions, number, 0) for number in range(kafka.partitions)])
+    reader.assign([Partition(topic, number, 0) for number in range(kafka.partitions)])
     found = {}
     try:
         _sent(producer, reader, settings, records, RATES[1], _BROKER_WARM_UP_SECONDS)
@@ -113,7 +129,7 @@ def _sent(
     rate: int,
     seconds: float,
 ) -> list[float]:
-    """Send at a steady rate; give each decision's latency in milliseconds."""
+    """Send at a steady rate; give the latency of each event in milliseconds."""
     kafka = settings.kafka
     count = int(rate * seconds)
     chosen = list(islice(records, count))
@@ -146,12 +162,12 @@ def _sent(
         sending = sender.submit(send)
         while len(taken) < count:
             if time.time() > give_up:
-                msg = f"{count - len(taken):,} of {count:,} decisions are missing"
+                msg = f"{count - len(taken):,} of {count:,} events were not read"
                 raise TimeoutError(msg)
             read = reader.consume(_AT_ONCE, timeout=_TICK_SECONDS)
             now = time.time()
             for record in read:
-                event_id = msgspec.json.decode(record.value() or b"", type=_Decided).event_id
+                event_id = msgspec.json.decode(record.value() or b"", type=_Read).event_id
                 # From when it was to be sent, so that a late sender hides nothing.
                 taken.append((now - started - place[event_id] / rate) * 1e3)
         sending.result()
@@ -166,7 +182,7 @@ def print_bench(result: LatencyBench, *, as_json: bool) -> None:
     console = Console()
     print_machine(console, result.machine)
     shown = Table("delivery", "events/s", "p50 ms", "p99 ms", "p99.9 ms")
-    for way, rates in result.latency.items():
+    for way, rates in [("once through the broker", result.broker), *result.latency.items()]:
         for rate, found in rates.items():
             figures = (found.p50_ms, found.p99_ms, found.p99_9_ms)
             shown.add_row(way, f"{rate:,}", *(f"{figure:.1f}" for figure in figures))
