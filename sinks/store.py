@@ -205,7 +205,7 @@ class ClickHouse:
             client.raw_insert(table, columns, block, settings, _ARROW_STREAM)
 
         # An insert whose reply is lost took effect and comes again: hence the token. (The driver
-        # itself sends none again: a stream is nothing that it can replay.)
+        # itself sends bytes again, where a line is cut, but never a memoryview.)
         self.handle.ask(call)
 
     def close(self) -> None:
