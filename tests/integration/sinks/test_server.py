@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from sinks.migrations import migrate
-from sinks.store import ClickHouse, Store, StoreRefused, StoreUnavailable
+from sinks.store import ArrowRows, ClickHouse, Store, StoreRefused, StoreUnavailable
 from tests.chdb_server import Fault
 from tests.clickhouse import ChdbServer, Server
 from tests.integration.sinks.conftest import Open, stores_on
@@ -285,6 +285,15 @@ async def test_a_lost_reply_leaves_each_row_once(
 
     assert [stored(breakable, table) for table in tables] == [1, 20, 5, 1]
     assert [stored(breakable, view) for view in ("decisions", "parked", "alarms")] == [20, 5, 1]
+
+
+def test_the_driver_sends_no_insert_again_of_itself(
+    chdb_server: ChdbServer, breakable: ClickHouse
+) -> None:
+    chdb_server.order(Fault(LEDGER, 1, lose_reply=True))
+
+    with pytest.raises(StoreUnavailable):
+        breakable.insert(LEDGER, ArrowRows.of(a_ledger_block(a_batch(3)).rows))
 
 
 async def test_an_answer_that_comes_late_is_waited_for_and_told_of(
