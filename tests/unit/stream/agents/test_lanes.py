@@ -144,25 +144,39 @@ async def test_an_error_in_one_lane_ends_all_and_goes_up() -> None:
 async def test_what_comes_within_a_time_is_handled_together_unless_there_is_no_room_for_more() -> (
     None
 ):
-    blocks: list[list[tuple[int, int]]] = []
-    began = asyncio.get_running_loop().time()
-    taken_at: list[float] = []
+    blocks: list[list[int]] = []
+    began = asyncio.Event()
 
     async def handle(polls: Sequence[PollInFlight]) -> None:
-        taken_at.append(asyncio.get_running_loop().time() - began)
-        blocks.append(places(polls))
+        blocks.append([offset for _, offset in places(polls)])
+        began.set()
 
     async def polls() -> AsyncIterator[PollInFlight]:
         yield a_poll(0, 0)  # at once
-        for offset in range(1, 6):  # four wait, and the fifth has no room
-            await asyncio.sleep(0.001)
+        await began.wait()
+        for offset in range(1, 7):  # four wait, the fifth has no room, nor the time to pass
             yield a_poll(0, offset)
-        await asyncio.sleep(0.001)
-        yield a_poll(0, 6)  # with the fifth, when it is time
-        await asyncio.sleep(1.0)
 
-    await in_lanes(polls(), lane, handle, waiting=4, together=4, apart_s=0.5)
+    async with asyncio.timeout(30):
+        await in_lanes(polls(), lane, handle, waiting=4, together=4, apart_s=3600)
 
-    offsets = [[offset for _, offset in block] for block in blocks]
-    assert offsets == [[0], [1, 2, 3, 4], [5, 6]]
-    assert taken_at[2] - taken_at[1] >= 0.49
+    assert blocks == [[0], [1, 2, 3, 4], [5, 6]]
+
+
+async def test_what_comes_too_soon_waits_for_its_time() -> None:
+    taken_at: list[float] = []
+    taken = [asyncio.Event(), asyncio.Event()]
+
+    async def handle(polls: Sequence[PollInFlight]) -> None:
+        taken_at.append(asyncio.get_running_loop().time())
+        taken[int(polls[0].poll.offsets[0])].set()
+
+    async def polls() -> AsyncIterator[PollInFlight]:
+        for offset, one in enumerate(taken):
+            yield a_poll(0, offset)
+            await one.wait()
+
+    async with asyncio.timeout(30):
+        await in_lanes(polls(), lane, handle, waiting=4, apart_s=0.3)
+
+    assert taken_at[1] - taken_at[0] >= 0.29

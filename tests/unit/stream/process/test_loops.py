@@ -57,6 +57,24 @@ def test_a_connection_ends_though_its_peer_never_answers(deaf: int, authority: A
         assert runner.run(come_and_go()) < PATIENCE_S / 2
 
 
+def test_a_loop_that_closes_drops_what_still_waits_for_its_peer(
+    deaf: int, authority: Authority
+) -> None:
+    """Else libuv's loop warns of it, and where warnings are errors, remains open."""
+    trusted = ssl.create_default_context(cafile=authority.cafile)
+
+    async def come_and_leave_at_once() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            _, writer = await asyncio.open_connection("127.0.0.1", deaf, ssl=trusted)
+            writer.close()
+
+    with asyncio.Runner(loop_factory=LoopPolicy().new_event_loop) as runner:
+        loop = runner.get_loop()
+        runner.run(come_and_leave_at_once())
+
+    assert loop.is_closed()
+
+
 def test_to_write_on_a_connection_that_was_lost_is_a_connection_error() -> None:
     """Of another error, such as libuv's loop raises, aiokafka's fetcher ends for good."""
 
