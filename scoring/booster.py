@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from features.schema import FeatureSchema
 from scoring.errors import ModelRefused, SchemaMismatch
 from scoring.explainer import NotTabulated, TreeExplainer
-from scoring.model_text import checked_model_text
-from scoring.trees import Tree, trees_of
+from scoring.model_text import checked_model
+from scoring.trees import Tree
 
 if TYPE_CHECKING:
     from scoring.kernel import Kernel
@@ -50,11 +50,14 @@ class BoosterScorer:
         if difference:
             msg = f"the model's features are not the schema's: {difference}"
             raise SchemaMismatch(msg)
-        checked = checked_model_text(model_text, len(schema.names))
-        trees = _counted_trees(model_text)
+        checked = checked_model(model_text, len(schema.names))
+        trees = checked.trees
+        if not all(tree.counted for tree in trees):
+            msg = "its text lacks training counts, without which LightGBM crashes"
+            raise ModelRefused(msg)
         lightgbm = _lightgbm()
         try:
-            booster = lightgbm.Booster(model_str=checked)
+            booster = lightgbm.Booster(model_str=checked.text)
         except lightgbm.basic.LightGBMError as error:
             msg = f"LightGBM does not read the model: {error}"
             raise ModelRefused(msg) from None
@@ -103,11 +106,17 @@ def _lightgbm() -> Any:
     """Import LightGBM without what it would drag in for tables that it is never given: 2 s."""
     hidden = [name for name in ("pandas", "sklearn") if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None: not there
+    # SciPy takes hold of all that NumPy has, which is, when asked for, a translator of Fortran.
+    unasked = "numpy.f2py" not in sys.modules
+    if unasked:
+        vars(np)["f2py"] = None
     try:
         import lightgbm
     finally:
         for name in hidden:
             del sys.modules[name]
+        if unasked:
+            del vars(np)["f2py"]
     return lightgbm
 
 
@@ -120,18 +129,6 @@ def _log_odds_of_output(objective: str) -> float:
     except ValueError:
         msg = f"objective {objective!r} has a sigmoid that is no number"
         raise ModelRefused(msg) from None
-
-
-def _counted_trees(model_text: str) -> list[Tree]:
-    try:
-        trees = trees_of(model_text)
-    except (ValueError, OverflowError) as error:
-        msg = f"its trees cannot be read: {error}"
-        raise ModelRefused(msg) from None
-    if not all(tree.counted for tree in trees):
-        msg = "its text lacks training counts, without which LightGBM crashes"
-        raise ModelRefused(msg)
-    return trees
 
 
 def _explainer(trees: list[Tree], features: int) -> tuple[TreeExplainer | None, str]:

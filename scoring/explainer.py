@@ -66,6 +66,7 @@ class TreeExplainer:
         if any((tree.decisions & CATEGORICAL).any() for tree in grown):
             msg = "it asks for categories"
             raise NotTabulated(msg)
+        groups = [list(_groups(tree)) for tree in grown]
         try:
             _explain.ready()
         except NotCompiled as error:
@@ -74,9 +75,9 @@ class TreeExplainer:
         explained: list[int] = []
         tables: list[NDArray[np.float64]] = []
         test_ends, slot_ends = [0], [0]
-        for tree in grown:
+        for tree, of_grown in zip(grown, groups, strict=True):
             of_tree = _Tests.of(tree)
-            for group in _groups(tree):
+            for group in of_grown:
                 found = _tables(tree, group)
                 tests.append(of_tree.at(group.nodes))
                 explained += found

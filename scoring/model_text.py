@@ -7,11 +7,13 @@ its arrays, or goes in circles, at loading or only at some row.
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scoring.errors import ModelRefused
+from scoring.trees import CATEGORICAL, Tree
 
 _TREE, _END = b"Tree=", b"end of trees\n"
 _INTEGERS = re.compile(rb"(?:-?[0-9]{1,18}(?: |$))*")
@@ -21,19 +23,23 @@ _LARGEST_COUNT = 2**31 - 1
 _LARGEST_WORD = 2**32 - 1
 # Bits of `decision_type`: categorical, default left, and the kind of what is missing (none, zero,
 # NaN) above them.
-_CATEGORICAL, _LARGEST_DECISION = 1, 0b1011
-# Of a tree, for each inner node and for each leaf. Where one is not there, it is not asked for.
+_LARGEST_DECISION = 0b1011
+# What each node has. What tells of the training alone may be anything, or not there.
 _OF_NODES = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
-_OF_NODES_TOO = ("split_gain", "internal_value", "internal_weight", "internal_count")
-_OF_LEAVES_TOO = ("leaf_weight", "leaf_count")
-# A threshold is infinite where a node parts what is missing from all else. What tells of the
-# training alone may be anything.
-_FINITE, _NO_NAN = ("leaf_value", "shrinkage"), ("threshold",)
+_OF_TRAINING = ("split_gain", "internal_value", "internal_weight", "leaf_weight")
 
 _Fields = Mapping[str, bytes]
 
 
-def checked_model_text(model_text: str, features: int) -> str:
+@dataclass(frozen=True, slots=True)
+class CheckedModel:
+    """The part of a model's text that decides scores, and its trees."""
+
+    text: str
+    trees: list[Tree]
+
+
+def checked_model(model_text: str, features: int) -> CheckedModel:
     """
     See that a text holds one model over so many features, of whole trees; give it up to their end.
 
@@ -56,50 +62,74 @@ def checked_model_text(model_text: str, features: int) -> str:
         raise _refused("", f"feature_infos are not of {features} features")
     at = len(head) + 1
     sizes = _integers(fields, "tree_sizes", "", 1, len(text))
-    if not mark or not len(sizes):
+    if not mark or not sizes:
         raise _refused("", "it holds no trees")
-    for number, size in enumerate(sizes.tolist()):
+    trees = []
+    for number, size in enumerate(sizes):
         block, begin = text[at : at + size], b"Tree=%d\n" % number
         where = f"tree {number}: "
         at += size
         if not block.startswith(begin) or block.find(_TREE, 1) >= 0 or block[-1:] != b"\n":
             raise _refused(where, "it does not stand where tree_sizes says")
-        _check_tree(_fields(block[len(begin) :], where), where, features)
+        trees.append(_tree(_fields(block[len(begin) :], where), where, features))
     if not text.startswith(_END, at):
         raise _refused("", "the trees do not end where tree_sizes says")
-    return text[: at + len(_END)].decode()
+    return CheckedModel(text[: at + len(_END)].decode(), trees)
 
 
-def _check_tree(fields: _Fields, where: str, features: int) -> None:
+def _tree(fields: _Fields, where: str, features: int) -> Tree:
+    """Read a tree; of a field that decides nothing, only that it holds numbers, and how many."""
     leaves = _one(fields, "num_leaves", where, 1, _LARGEST_COUNT)
     categorical = _one(fields, "num_cat", where, 0, _LARGEST_COUNT)
     if fields.get("is_linear", b"0") != b"0":
         raise _refused(where, f"is_linear is {_shown(fields, 'is_linear')}, not 0")
-    for name in ("leaf_value", "shrinkage"):
-        if len(_numbers(fields, name, where)) != (leaves if name == "leaf_value" else 1):
-            raise _refused(where, f"{name} is not of {leaves} leaves")
     inner = leaves - 1
-    for name in (*_OF_NODES, *_OF_NODES_TOO, *_OF_LEAVES_TOO):
-        wanted = leaves if name in _OF_LEAVES_TOO else inner
-        found = len(_numbers(fields, name, where))
+    leaf_values, _ = (
+        _finite(fields, name, where, wanted)
+        for name, wanted in (("leaf_value", leaves), ("shrinkage", 1))
+    )
+    bounds = {
+        "split_feature": (0, features - 1),
+        "decision_type": (0, _LARGEST_DECISION),
+        "left_child": (-leaves, inner - 1),
+        "right_child": (-leaves, inner - 1),
+        "internal_count": (0, _LARGEST_COUNT),
+        "leaf_count": (0, _LARGEST_COUNT),
+    }
+    integers = {name: _integers(fields, name, where, *ends) for name, ends in bounds.items()}
+    numbers = {name: _numbers(fields, name, where) for name in ("threshold", *_OF_TRAINING)}
+    for name, found in (integers | numbers).items():
+        wanted = leaves if name.startswith("leaf_") else inner
         # A tree of one leaf has no weights; other programs write no gains.
-        if found != wanted and (found or (inner and name in _OF_NODES)):
-            raise _refused(where, f"{name} has {found} values, not {wanted}")
-    for name in ("internal_count", "leaf_count"):
-        _integers(fields, name, where, 0, _LARGEST_COUNT)
-    _integers(fields, "split_feature", where, 0, features - 1)
-    decisions = _integers(fields, "decision_type", where, 0, _LARGEST_DECISION)
-    _check_categories(fields, where, decisions & _CATEGORICAL > 0, categorical)
-    left = _integers(fields, "left_child", where, -leaves, inner - 1)
-    right = _integers(fields, "right_child", where, -leaves, inner - 1)
-    _check_shape(left.tolist(), right.tolist(), where)
+        if len(found) != wanted and (len(found) or (inner and name in _OF_NODES)):
+            raise _refused(where, f"{name} has {len(found)} values, not {wanted}")
+    thresholds = np.array(numbers["threshold"], dtype=np.float64)
+    # Infinite where a node parts what is missing from all else.
+    if bool(np.isnan(thresholds).any()):
+        raise _refused(where, "threshold are not all numbers")
+    words = _integers(fields, "cat_threshold", where, 0, _LARGEST_WORD)
+    tree = Tree(
+        features=np.array(integers["split_feature"], dtype=np.int64),
+        thresholds=thresholds,
+        decisions=np.array(integers["decision_type"], dtype=np.int64),
+        left=np.array(integers["left_child"], dtype=np.int64),
+        right=np.array(integers["right_child"], dtype=np.int64),
+        counts=np.array(integers["internal_count"], dtype=np.float64),
+        leaf_values=leaf_values,
+        leaf_counts=np.array(integers["leaf_count"], dtype=np.float64),
+        category_bounds=np.array(
+            _integers(fields, "cat_boundaries", where, 0, len(words)), dtype=np.int64
+        ),
+        category_words=np.array(words, dtype=np.int64),
+    )
+    _check_categories(tree, where, categorical)
+    _check_shape(integers["left_child"], integers["right_child"], where)
+    return tree
 
 
-def _check_categories(
-    fields: _Fields, where: str, asks: NDArray[np.bool_], categorical: int
-) -> None:
-    words = len(_integers(fields, "cat_threshold", where, 0, _LARGEST_WORD))
-    bounds = _integers(fields, "cat_boundaries", where, 0, words)
+def _check_categories(tree: Tree, where: str, categorical: int) -> None:
+    bounds, words = tree.category_bounds, len(tree.category_words)
+    asks = tree.decisions & CATEGORICAL > 0
     if not categorical:
         if asks.any() or len(bounds) or words:
             raise _refused(where, "num_cat is 0, and a node asks for categories")
@@ -107,8 +137,7 @@ def _check_categories(
     whole = len(bounds) == categorical + 1 and bounds[0] == 0 and bounds[-1] == words
     if not whole or not bool((np.diff(bounds) > 0).all()):
         raise _refused(where, "cat_boundaries do not divide cat_threshold")
-    sets = _numbers(fields, "threshold", where)[asks]
-    if not bool(np.isin(sets, np.arange(categorical)).all()):
+    if not bool(np.isin(tree.thresholds[asks], np.arange(categorical)).all()):
         raise _refused(where, f"a node asks for none of {categorical} sets of categories")
 
 
@@ -145,30 +174,35 @@ def _one(fields: _Fields, name: str, where: str, least: int, most: int) -> int:
     found = _integers(fields, name, where, least, most)
     if len(found) != 1:
         raise _refused(where, f"{name} is {_shown(fields, name)}, not one number")
-    return int(found[0])
+    return found[0]
 
 
-def _integers(fields: _Fields, name: str, where: str, least: int, most: int) -> NDArray[np.int64]:
+def _integers(fields: _Fields, name: str, where: str, least: int, most: int) -> list[int]:
     value = fields.get(name, b"")
     if not _INTEGERS.fullmatch(value):
         raise _refused(where, f"{name} are not whole numbers: {_shown(fields, name)}")
-    found = np.array(value.split(), dtype=np.int64)
-    wrong = found[(found < least) | (found > most)]
-    if len(wrong):
-        raise _refused(where, f"{name} {wrong[0]} is not {least} to {most}")
+    found = list(map(int, value.split()))
+    if found and not least <= min(found) <= max(found) <= most:
+        wrong = next(number for number in found if not least <= number <= most)
+        raise _refused(where, f"{name} {wrong} is not {least} to {most}")
     return found
 
 
-def _numbers(fields: _Fields, name: str, where: str) -> NDArray[np.float64]:
+def _finite(fields: _Fields, name: str, where: str, wanted: int) -> NDArray[np.float64]:
+    found = np.array(_numbers(fields, name, where), dtype=np.float64)
+    if len(found) != wanted:
+        raise _refused(where, f"{name} has {len(found)} values, not {wanted}")
+    if not bool(np.isfinite(found).all()):
+        raise _refused(where, f"{name} are not all finite")
+    return found
+
+
+def _numbers(fields: _Fields, name: str, where: str) -> list[bytes]:
+    """Give the numbers of a field as they are written."""
     value = fields.get(name, b"")
     if not _NUMBERS.fullmatch(value):
         raise _refused(where, f"{name} are not numbers: {_shown(fields, name)}")
-    found = np.array(value.split(), dtype=np.float64)
-    if name in _FINITE and not bool(np.isfinite(found).all()):
-        raise _refused(where, f"{name} are not all finite")
-    if name in _NO_NAN and bool(np.isnan(found).any()):
-        raise _refused(where, f"{name} are not all numbers")
-    return found
+    return value.split()
 
 
 def _shown(fields: _Fields, name: str) -> str:

@@ -52,35 +52,6 @@ class Tree:
         return float(sum((self.leaf_counts / self.counts[0] * self.leaf_values).tolist()))
 
 
-def trees_of(model_text: str) -> list[Tree]:
-    """Read the trees of a model's text; raises ValueError where a field holds no numbers."""
-    _, *blocks = model_text.partition("\nend of trees")[0].split("\nTree=")
-    return [_tree(dict(_pairs(block))) for block in blocks]
-
-
-def _pairs(block: str) -> list[tuple[str, str]]:
-    parts = (line.partition("=") for line in block.split("\n"))
-    return [(name, value) for name, _, value in parts]
-
-
-def _tree(fields: dict[str, str]) -> Tree:
-    def numbers(name: str, kind: type) -> NDArray[Any]:
-        return np.array(fields.get(name, "").split(), dtype=kind)
-
-    return Tree(
-        features=numbers("split_feature", np.int64),
-        thresholds=numbers("threshold", np.float64),
-        decisions=numbers("decision_type", np.int64),
-        left=numbers("left_child", np.int64),
-        right=numbers("right_child", np.int64),
-        counts=numbers("internal_count", np.float64),
-        leaf_values=numbers("leaf_value", np.float64),
-        leaf_counts=numbers("leaf_count", np.float64),
-        category_bounds=numbers("cat_boundaries", np.int64),
-        category_words=numbers("cat_threshold", np.int64),
-    )
-
-
 def not_above(bounds: NDArray[np.float64], values: np.dtype[Any]) -> NDArray[Any]:
     """Give the largest of `values`, float32 or float64, that are not above bounds."""
     with np.errstate(over="ignore"):

@@ -20,15 +20,15 @@ import lightgbm
 import numpy as np
 
 from scoring.kernel import Kernel
-from scoring.model_text import checked_model_text
-from scoring.trees import trees_of
+from scoring.model_text import checked_model
 from tests.fuzz.forests import Rows, Shape, a_shape, a_text, some_rows
 
 
 def differs(random: Random, shape: Shape, text: str, rows: Rows) -> str:
     """Say how the kernel's scores differ from LightGBM's; empty where they do not."""
-    booster = lightgbm.Booster(model_str=checked_model_text(text, shape.features))
-    kernel = Kernel(trees_of(text), shape.features, shape.objective, averaged=shape.averaged)
+    model = checked_model(text, shape.features)
+    booster = lightgbm.Booster(model_str=model.text)
+    kernel = Kernel(model.trees, shape.features, shape.objective, averaged=shape.averaged)
     with np.errstate(over="ignore"):
         single = rows.astype(np.float32)
     for values in (rows, single):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from features.schema import Feature, FeatureSchema
 from scoring.booster import BoosterScorer
 from scoring.explainer import NotTabulated, TreeExplainer
-from scoring.trees import trees_of
+from scoring.model_text import checked_model
 
 FEATURES = 5
 RANDOM = np.random.default_rng(4)
@@ -55,7 +55,7 @@ MODELS = {
 
 @pytest.mark.parametrize("text", MODELS.values(), ids=MODELS)
 def test_shapley_values_are_lightgbms(text: str) -> None:
-    found = TreeExplainer(trees_of(text), FEATURES).contributions(ROWS)
+    found = TreeExplainer(checked_model(text, FEATURES).trees, FEATURES).contributions(ROWS)
 
     expected = by_lightgbm(text, ROWS)
     assert np.abs(found - expected).max() < 1e-13
@@ -73,7 +73,7 @@ def test_shapley_values_are_lightgbms(text: str) -> None:
 def test_any_row_is_explained_as_by_lightgbm(name: str, values: list[list[float]]) -> None:
     rows = np.array(values, dtype=np.float32)
 
-    found = TreeExplainer(trees_of(MODELS[name]), FEATURES).contributions(rows)
+    found = TreeExplainer(checked_model(MODELS[name], FEATURES).trees, FEATURES).contributions(rows)
 
     assert np.abs(found - by_lightgbm(MODELS[name], rows)).max() < 1e-13
 
@@ -81,7 +81,7 @@ def test_any_row_is_explained_as_by_lightgbm(name: str, values: list[list[float]
 @pytest.mark.parametrize("offset", [-1, 0, 1])
 def test_a_value_at_a_bound_or_one_step_beside_it_is_explained_as_by_lightgbm(offset: int) -> None:
     text = MODELS["deep"]
-    trees = trees_of(text)
+    trees = checked_model(text, FEATURES).trees
     rows = np.zeros((sum(len(tree.features) for tree in trees), FEATURES), dtype=np.float32)
     bounds = np.concatenate([tree.thresholds for tree in trees]).astype(np.float32)
     towards = np.float32(np.inf * offset) if offset else bounds
@@ -95,7 +95,7 @@ def test_a_value_at_a_bound_or_one_step_beside_it_is_explained_as_by_lightgbm(of
 
 
 def test_a_row_has_the_same_bits_alone_and_in_any_batch() -> None:
-    explainer = TreeExplainer(trees_of(MODELS["deep"]), FEATURES)
+    explainer = TreeExplainer(checked_model(MODELS["deep"], FEATURES).trees, FEATURES)
     together = explainer.contributions(np.tile(ROWS, (20, 1)))
 
     for row in range(0, len(ROWS), 7):
@@ -116,7 +116,7 @@ def test_what_fits_into_no_table_is_explained_by_lightgbm_and_said(text: str, re
     rows = np.abs(ROWS[:20])
 
     with pytest.raises(NotTabulated, match=reason):
-        TreeExplainer(trees_of(text), FEATURES)
+        TreeExplainer(checked_model(text, FEATURES).trees, FEATURES)
 
     scorer = BoosterScorer(text, schema)
     assert reason in scorer.explained_by

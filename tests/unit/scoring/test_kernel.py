@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from scoring.forest import NotCovered
 from scoring.kernel import Kernel, _signature, _walk
-from scoring.trees import trees_of
+from scoring.model_text import checked_model
 from tests.fuzz.forests import Shape, a_shape, a_text, some_rows
 from tests.fuzz.scores import differs
 
@@ -38,7 +38,12 @@ def a_model(rounds: int = 20, categories: tuple[int, ...] = (), **parameters: ob
 def a_kernel(text: str, features: int = FEATURES) -> Kernel:
     objective = next(line for line in text.splitlines() if line.startswith("objective="))
     averaged = "\naverage_output\n" in text
-    return Kernel(trees_of(text), features, objective.partition("=")[2], averaged=averaged)
+    return Kernel(
+        checked_model(text, features).trees,
+        features,
+        objective.partition("=")[2],
+        averaged=averaged,
+    )
 
 
 @cache

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scoring.errors import ModelRefused
-from scoring.model_text import checked_model_text
+from scoring.model_text import checked_model
 from tests.fuzz.releases import resized
 
 ROWS = np.random.default_rng(0).integers(0, 50, (600, 3)).astype(float)
@@ -39,7 +39,7 @@ PARTED_FROM_NOTHING = a_model(np.where(LABEL[:, None] > 0, np.nan, ROWS + 7), ma
     ],
 )
 def test_what_lightgbm_writes_passes(text: str) -> None:
-    checked = checked_model_text(text, 3)
+    checked = checked_model(text, 3).text
 
     assert text.startswith(checked)
     as_it_was, found = (lightgbm.Booster(model_str=one).predict(ROWS) for one in (text, checked))
@@ -53,7 +53,7 @@ def test_a_node_that_parts_what_is_missing_from_all_else_has_an_infinite_thresho
 def test_nothing_behind_the_trees_reaches_lightgbm() -> None:
     cut = MODEL[: MODEL.index("parameters:") + 40]  # LightGBM crashes on it
 
-    assert checked_model_text(cut, 3) == checked_model_text(MODEL, 3)
+    assert checked_model(cut, 3).text == checked_model(MODEL, 3).text
 
 
 def of_first_tree(field: str, other: str) -> str:
@@ -74,7 +74,7 @@ def of_first_tree(field: str, other: str) -> str:
         (re.sub("tree_sizes=", "tree_sizes=9 ", MODEL), "tree 0: it does not stand where"),
         (re.sub("tree_sizes=.*", "tree_sizes=4294967296", MODEL), "tree_sizes 4294967296 is not"),
         (re.sub(r"(tree_sizes=.*) \d+", r"\1", MODEL), "the trees do not end where tree_sizes"),
-        (of_first_tree("num_leaves", "2147483647"), "leaf_value is not of 2147483647 leaves"),
+        (of_first_tree("num_leaves", "2147483647"), "leaf_value has 5 values, not 2147483647"),
         (of_first_tree("num_leaves", "0"), "num_leaves 0 is not 1 to"),
         (of_first_tree("num_leaves", "5 5"), "num_leaves is '5 5', not one number"),
         (of_first_tree("left_child", "-1 -2 3"), "left_child has 3 values, not 4"),
@@ -83,11 +83,11 @@ def of_first_tree(field: str, other: str) -> str:
         (of_first_tree("left_child", "0 -2 3 -3"), "node or leaf 0 is reached twice"),
         (of_first_tree("left_child", "-1 -1 3 -3"), "node or leaf -1 is reached twice"),
         (of_first_tree("split_feature", "0 0 3 1"), "split_feature 3 is not 0 to 2"),
-        (of_first_tree("split_feature", "0 0 1_0 1"), "split_feature are not numbers"),
+        (of_first_tree("split_feature", "0 0 1_0 1"), "split_feature are not whole numbers"),
         (of_first_tree("split_feature", "0 0 1.5 1"), "split_feature are not whole numbers"),
         (of_first_tree("leaf_value", "1 2 nan 4 5"), "leaf_value are not all finite"),
         (of_first_tree("leaf_value", "1 2 1e999 4 5"), "leaf_value are not all finite"),
-        (of_first_tree("shrinkage", ""), "shrinkage is not of"),
+        (of_first_tree("shrinkage", ""), "shrinkage has 0 values, not 1"),
         (of_first_tree("is_linear", "01"), "is_linear is '01', not 0"),
         (of_first_tree("decision_type", "9 9 16 2"), "decision_type 16 is not 0 to 11"),
         (of_first_tree("num_cat", "0"), "num_cat is 0, and a node asks for categories"),
@@ -99,4 +99,4 @@ def of_first_tree(field: str, other: str) -> str:
 )
 def test_what_it_does_not_write_is_refused_by_tree_and_field(text: str, reason: str) -> None:
     with pytest.raises(ModelRefused, match=reason):
-        checked_model_text(text, 3)
+        checked_model(text, 3)
