@@ -3,29 +3,28 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 from uuid import UUID
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from scoring.byte_strings import ByteStrings
-from scoring.bytewise.strings import packed
 from scoring.decision import (
     BANDS,
     FEATURE_SOURCES,
-    MISSING_SOURCE,
     NO_TIME,
     OUTCOMES,
     Decision,
     DecisionBatch,
     Origin,
+    age_s,
 )
-from scoring.reasons import NO_FEATURE, Reason
+from scoring.reasons import Reason
+from sinks.arrow_frame import Frame, frame_of
+from sinks.ledger_rows import LedgerRows
 
 MAX_MESSAGE_BYTES = 700_000
 
@@ -69,6 +68,7 @@ LEDGER_SCHEMA: pa.Schema = pa.schema(
 )
 """The columns of a ledger message; its metadata add the release and the features' names."""
 
+_WORDS = {"outcome": OUTCOMES, "risk_band": BANDS, "feature_source": FEATURE_SOURCES}
 _SINCE_AGE = ("features_age_s", "features_stale")
 _BEFORE_AGE = [name for name in LEDGER_SCHEMA.names if name not in _SINCE_AGE]
 
@@ -150,18 +150,46 @@ def encode_parts(batch: DecisionBatch, cuts: Sequence[int]) -> list[list[bytes]]
     """Write the rows from each cut to the next as `encode` does, at nearly the cost of one."""
     if not len(batch):
         return [[] for _ in cuts[1:]]
-    rows = _record_batch(batch)
-    return [
-        _split(rows.slice(first, last - first)) if last > first else []
-        for first, last in pairwise(cuts)
+    rows = LedgerRows(_frame(batch.release, batch.feature_names), batch)
+    return [_messages(rows, batch, first, last) for first, last in pairwise(cuts)]
+
+
+def _messages(rows: LedgerRows, batch: DecisionBatch, first: int, last: int) -> list[bytes]:
+    if first == last:
+        return []
+    if last - first > 1 and rows.most_bytes(first, last) > MAX_MESSAGE_BYTES:
+        half = (first + last) // 2
+        return [*_messages(rows, batch, first, half), *_messages(rows, batch, half, last)]
+    message = rows.message(first, last)
+    if len(message) > MAX_MESSAGE_BYTES:
+        raise LedgerRowTooLarge(batch.decision_ids[first] or b"", len(message))
+    return [message]
+
+
+@lru_cache(maxsize=8)
+def _frame(release: str, feature_names: tuple[str, ...]) -> Frame:
+    """Take the frame of a release's messages, which has all words that a row can be of."""
+    columns = [
+        pa.DictionaryArray.from_arrays(pa.nulls(1, pa.int8()), pa.array(_WORDS[field.name]))
+        if field.name in _WORDS
+        else pa.nulls(1, field.type)
+        for field in LEDGER_SCHEMA
     ]
+    schema = LEDGER_SCHEMA.with_metadata(_metadata(release, feature_names))
+    return frame_of(pa.RecordBatch.from_arrays(columns, schema=schema))
 
 
 def encode_row(row: pa.Table, feature_names: Sequence[str]) -> bytes:
     """Write one row of LEDGER_SCHEMA as a ledger message of its own."""
     (batch,) = row.combine_chunks().to_batches()
     metadata = _metadata(batch["release"][0].as_py(), feature_names)
-    (message,) = _split(batch.replace_schema_metadata(metadata))
+    sink = pa.BufferOutputStream()
+    # Not compressed here: Kafka's batch is, and once is enough.
+    with pa.ipc.new_stream(sink, batch.schema.with_metadata(metadata)) as writer:
+        writer.write_batch(batch)
+    message: bytes = sink.getvalue().to_pybytes()
+    if len(message) > MAX_MESSAGE_BYTES:
+        raise LedgerRowTooLarge(batch["decision_id"][0].as_py(), len(message))
     return message
 
 
@@ -206,107 +234,18 @@ def decode(message: bytes) -> LedgerBatch:
     return LedgerBatch(rows, release, names)
 
 
-def _split(rows: pa.RecordBatch) -> list[bytes]:
-    sink = pa.BufferOutputStream()
-    # Not compressed here: Kafka's batch is, and once is enough.
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_batch(rows)
-    message: bytes = sink.getvalue().to_pybytes()
-    if len(message) <= MAX_MESSAGE_BYTES:
-        return [message]
-    if rows.num_rows == 1:
-        raise LedgerRowTooLarge(rows.column("decision_id")[0].as_py(), len(message))
-    half = rows.num_rows // 2
-    return [*_split(rows.slice(0, half)), *_split(rows.slice(half))]
-
-
-def _record_batch(batch: DecisionBatch) -> pa.RecordBatch:
-    rows = len(batch)
-    missing = batch.feature_sources == MISSING_SOURCE
-    ids = packed(batch.decision_ids)
-    columns = [
-        pa.Array.from_buffers(pa.binary(16), rows, [None, pa.py_buffer(ids.data)]),
-        _texts(batch.event_ids),
-        _texts(batch.sources),
-        pa.array(batch.application_ids, pa.int64()),
-        _texts(batch.applicant_ids),
-        pa.array(batch.submitted_at_us, pa.int64()).view(_INSTANT),
-        pa.array(batch.produced_at_ms, pa.int64()).view(pa.timestamp("ms", "UTC")),
-        pa.array(np.full(rows, batch.decided_at_us), pa.int64()).view(_INSTANT),
-        _words(batch.outcomes, OUTCOMES),
-        pa.array(batch.default_probability, pa.float64(), mask=missing),
-        pa.array(batch.scores, pa.int32(), mask=missing),
-        _words(batch.bands, BANDS, missing),
-        _reasons(batch),
-        _words(batch.feature_sources, FEATURE_SOURCES),
-        pa.array(batch.features_as_of_us, pa.int64(), mask=batch.features_as_of_us == NO_TIME).view(
-            _INSTANT
-        ),
-        pa.array(batch.features_age_s, pa.float64(), mask=np.isnan(batch.features_age_s)),
-        pa.array(batch.features_stale, pa.bool_()),
-        pa.repeat(batch.release, rows),
-        pa.repeat(batch.topic, rows),
-        pa.array(batch.partitions, pa.int32()),
-        pa.array(batch.offsets, pa.int64()),
-        _features(batch.features, missing),
-    ]
-    metadata = _metadata(batch.release, batch.feature_names)
-    return pa.RecordBatch.from_arrays(columns, schema=LEDGER_SCHEMA.with_metadata(metadata))
-
-
 def _metadata(release: str, feature_names: Sequence[str]) -> dict[bytes, bytes]:
     return {_RELEASE: release.encode(), _NAMES: msgspec.json.encode(feature_names)}
 
 
-def _words(
-    indices: NDArray[np.uint8], words: Sequence[str], missing: NDArray[np.bool_] | None = None
-) -> Any:
-    codes = pa.array(indices.astype(np.int8), mask=missing)
-    return pa.DictionaryArray.from_arrays(codes, pa.array(words, pa.string()))
-
-
-def _reasons(batch: DecisionBatch) -> Any:
-    reasons = batch.reasons
-    words, features = reasons.vocabulary
-    codes = pa.array([word.code for word in words], pa.string())
-    names = pa.array(["", *features], pa.string())
-    values = pa.StructArray.from_arrays(
-        [
-            codes.take(pa.array(reasons.words)),
-            names.take(pa.array(reasons.features - NO_FEATURE)),
-            pa.array(reasons.contributions),
-        ],
-        fields=list(_REASON),
-    )
-    return pa.ListArray.from_arrays(_offsets(reasons.counts), values, _REASONS)
-
-
-def _texts(strings: ByteStrings) -> Any:
-    """Take strings of UTF-8 for Arrow's."""
-    side_by_side = packed(strings)
-    there = strings.lengths >= 0
-    offsets = _offsets(np.maximum(strings.lengths, 0))
-    nulls = None if there.all() else pa.array(there).buffers()[1]
-    buffers = [nulls, offsets.buffers()[1], pa.py_buffer(side_by_side.data)]
-    return pa.Array.from_buffers(pa.string(), len(strings), buffers)
-
-
-def _features(features: NDArray[np.float32], missing: NDArray[np.bool_]) -> Any:
-    offsets = _offsets(np.where(missing, 0, features.shape[1]))
-    return pa.ListArray.from_arrays(offsets, pa.array(features[~missing].reshape(-1)), _FEATURES)
-
-
-def _offsets(lengths: Sequence[int] | NDArray[np.integer[Any]]) -> Any:
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    return pa.array(offsets)
-
-
 def _with_age(rows: pa.RecordBatch) -> pa.RecordBatch:
     """Give a message of the version before its columns of age: nothing was stale then."""
-    times = (rows.column(name) for name in ("submitted_at", "features_as_of"))
-    submitted, as_of = (pc.cast(column, pa.int64()) for column in times)
-    age = pc.divide(pc.cast(pc.subtract(submitted, as_of), pa.float64()), 1e6)
+    submitted, as_of = (
+        rows.column(name).cast(pa.int64()).fill_null(NO_TIME).to_numpy()
+        for name in ("submitted_at", "features_as_of")
+    )
+    ages_s = age_s(submitted, as_of)
+    age = pa.array(ages_s, mask=np.isnan(ages_s))
     rows = rows.append_column(LEDGER_SCHEMA.field("features_age_s"), age)
     stale = pa.repeat(False, rows.num_rows)
     return rows.append_column(LEDGER_SCHEMA.field("features_stale"), stale)

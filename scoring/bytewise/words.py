@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-_BYTE, _LONG, _DOUBLE = ir.IntType(8), ir.IntType(64), ir.DoubleType()
+_BYTE, _HALF, _LONG, _DOUBLE = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.DoubleType()
 _WIDE = ir.IntType(128)
 
 _Lowered = tuple[Any, Callable[[Any, Any, Any, Any], Any]]
@@ -88,6 +88,31 @@ def put_byte(_: Any, out: Any, at: Any, value: Any) -> _Lowered:
     def lower(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         place = _place(context, builder, signature, given, 0, given[1])
         builder.store(builder.trunc(given[2], _BYTE), place)
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64, types.int64), lower
+
+
+@_instruction
+def put_word(_: Any, out: Any, at: Any, value: Any) -> _Lowered:
+    """Write a uint64 into uint8[n], its lowest byte first."""
+
+    def lower(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        place = _place(context, builder, signature, given, 0, given[1])
+        builder.store(given[2], builder.bitcast(place, _LONG.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64, types.uint64), lower
+
+
+@_instruction
+def put_half(_: Any, out: Any, at: Any, value: Any) -> _Lowered:
+    """Write the lower four bytes of an int64 into uint8[n], the lowest first."""
+
+    def lower(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        place = _place(context, builder, signature, given, 0, given[1])
+        half = builder.trunc(given[2], _HALF)
+        builder.store(half, builder.bitcast(place, _HALF.as_pointer()), align=1)
         return context.get_dummy_value()
 
     return types.void(out, types.int64, types.int64), lower
