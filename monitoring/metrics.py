@@ -45,7 +45,7 @@ class Ages(Collector):
         registry: CollectorRegistry,
         bounds: tuple[float, ...] = _SECONDS,
     ) -> None:
-        self._name, self._meaning, self._bounds = name, meaning, bounds
+        self._name, self._meaning, self._bounds = name, meaning, np.array(bounds, np.float64)
         self._counts = np.zeros(len(bounds) + 1, dtype=np.int64)
         self._sum = 0.0
         registry.register(self)
@@ -60,7 +60,7 @@ class Ages(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Give the histogram to a scrape."""
-        bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        bounds = [*map(str, self._bounds.tolist()), "+Inf"]
         counts = np.cumsum(self._counts).tolist()
         buckets = list(zip(bounds, counts, strict=True))
         return [HistogramMetricFamily(self._name, self._meaning, buckets, self._sum)]

@@ -94,6 +94,8 @@ class ParkingLimit:
         if history.release != release:
             history = ParkingHistory(release)
         counted = [one for one in decided.rejections if self._counts(one, poll)]
+        if not counted and not any(history.bits):
+            return self._clean(history, len(decided.batch))
         parked = _in_order(poll, decided, counted)
         runs = _runs(parked, history.run)
         flags = np.concatenate((history.flags(), parked))
@@ -121,6 +123,12 @@ class ParkingLimit:
         """How many events back it looks; 0: it limits nothing."""
         window = self.window if self.largest_share < 1 else 0
         return max(window, self.longest_run + 1 if self.longest_run else 0)
+
+    def _clean(self, history: ParkingHistory, decided: int) -> ParkingHistory:
+        """Give the history with more events, none of them parked, as none is that it knows."""
+        count = min(history.count + decided, self.window) if self.largest_share < 1 else 0
+        run = history.run if self.longest_run and not decided else 0
+        return ParkingHistory(history.release, run, count, bytes((count + 7) // 8))
 
     def _history(self, release: str, flags: NDArray[np.bool_], run: int) -> ParkingHistory:
         # A bound that is off remembers nothing, which would be held against what comes later.
