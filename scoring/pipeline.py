@@ -26,7 +26,7 @@ from scoring.freshness import STALE_ACTIONS, Freshness
 from scoring.judge import Scorer, judge
 from scoring.policy import Policy
 from scoring.poll import Poll
-from scoring.recent import RecentEvents, SortedOut
+from scoring.recent import RecentEvents, SortedOut, words_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +206,10 @@ def _came_before(
 ) -> SortedOut:
     """Find the rows that came before; those of the i-th poll are from `cuts[i]` on."""
     repeated, conflicting = [_NO_ROWS], [_NO_ROWS]
+    id_words, contents = words_of(ids), words_of(digests)
     for (_, recent), (first, last) in zip(asked, pairwise(cuts.tolist()), strict=True):
         if recent is not None:
-            found = recent.sort_out(ids[first:last], digests[first:last])
+            found = recent.sort_out(id_words[2 * first : 2 * last], contents[first:last])
             repeated.append(found.repeated + first)
             conflicting.append(found.conflicting + first)
     return SortedOut(np.concatenate(repeated), np.concatenate(conflicting))

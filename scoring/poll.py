@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import overload
 
 import numpy as np
@@ -77,7 +78,7 @@ class HeaderColumns(Sequence[Headers]):
         return self.names.size() + self.values.size()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Poll:
     """The records that one poll brought of one partition, as columns of n rows, in offset order."""
 
@@ -92,8 +93,9 @@ class Poll:
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def size(self) -> int:
-        """Give the bytes of keys, values and headers."""
+    @cached_property
+    def nbytes(self) -> int:
+        """The bytes of keys, values and headers."""
         columns = ByteStrings.of(self.keys), ByteStrings.of(self.values)
         return sum(map(ByteStrings.size, columns)) + HeaderColumns.of(self.headers).size()
 

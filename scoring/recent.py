@@ -24,7 +24,8 @@ _PLACES = types.int32[::1]
 _STATE = types.int64[::1]
 _WORDS = types.uint64[::1]
 
-Strings = Iterable[bytes | None]
+Strings = Iterable[bytes | None] | NDArray[np.uint64]
+"""Strings of whole words, or their words side by side."""
 
 
 def event_digest(value: bytes) -> bytes:
@@ -64,8 +65,8 @@ class RecentEvents:
         """Take in what was decided, in its order; the oldest beyond the size is forgotten."""
         if self._size:
             _remember(
-                _words(ids),
-                _words(digests),
+                words_of(ids),
+                words_of(digests),
                 self._size,
                 np.uint64(self._salt),
                 self._slots.reshape(-1),
@@ -76,7 +77,7 @@ class RecentEvents:
 
     def sort_out(self, ids: Strings, digests: Strings) -> SortedOut:
         """Find the rows that came before, here or further up among themselves; nothing changes."""
-        wanted, contents = _words(ids), _words(digests)
+        wanted, contents = words_of(ids), words_of(digests)
         found = np.zeros(len(contents), np.uint8)
         _sort_out(
             wanted,
@@ -92,7 +93,10 @@ class RecentEvents:
         return SortedOut(np.flatnonzero(found == _REPEATED), np.flatnonzero(found == _CONFLICTING))
 
 
-def _words(strings: Strings) -> NDArray[np.uint64]:
+def words_of(strings: Strings) -> NDArray[np.uint64]:
+    """Lay strings of whole words side by side; words stay as they are."""
+    if isinstance(strings, np.ndarray):
+        return strings
     return packed(ByteStrings.of(strings)).data.view(np.uint64)
 
 

@@ -63,7 +63,7 @@ class _Lane:
 
     async def put(self, poll: PollInFlight) -> None:
         """Add a poll once there is room for it."""
-        size = poll.poll.size() if self._most_bytes is not None else 0
+        size = poll.poll.nbytes if self._most_bytes is not None else 0
         async with self._changed:
             while len(self._waiting) >= self._most or not self._fits(self._bytes, size):
                 self._crowded = True

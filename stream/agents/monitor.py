@@ -59,7 +59,7 @@ def monitor_agent(
                     state.unread = 0
                     await _raise_alarms(publisher, kafka, poll.poll.partition, alarms, metrics)
                     state.unsaved.append(poll)
-                    state.unsaved_bytes += poll.poll.size()
+                    state.unsaved_bytes += poll.poll.nbytes
                     if state.unsaved_bytes > _MOST_UNSAVED_BYTES:
                         await _save_and_finish(checkpoint, state)
             saving.cancel()

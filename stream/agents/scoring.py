@@ -122,7 +122,7 @@ def scoring_agent(
 
 
 def _size(asked: Asked) -> int:
-    return asked[0].size()
+    return asked[0].nbytes
 
 
 def _within(
@@ -183,9 +183,9 @@ def _count(metrics: Metrics, poll: Poll, decided: Decided, now_ns: int) -> None:
     metrics.events_consumed.inc(len(poll))
     metrics.batch_events.observe(len(poll))
     outcomes = np.bincount(batch.outcomes, minlength=len(OUTCOMES)).tolist()
-    metrics.count(metrics.decisions, "outcome", dict(zip(OUTCOMES, outcomes, strict=True)))
-    metrics.count(metrics.feature_lookups, "result", source_share(batch))
-    metrics.count(metrics.features_stale, "action", decided.stale)
+    metrics.count(metrics.decisions, dict(zip(OUTCOMES, outcomes, strict=True)))
+    metrics.count(metrics.feature_lookups, source_share(batch))
+    metrics.count(metrics.features_stale, decided.stale)
     ages = batch.features_age_s[batch.feature_sources == FEATURE_SOURCES.index("table")]
     metrics.feature_age.observe(ages[~np.isnan(ages)])
     for rejection in decided.rejections:

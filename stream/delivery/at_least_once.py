@@ -67,6 +67,8 @@ class SharedPartition:
         Raises PartitionLost.
         """
         await self._check(poll)
+        if not self.begun:
+            return poll
         left = [at for at, offset in enumerate(poll.offsets) if offset not in self.begun]
         if len(left) == len(poll):
             return poll

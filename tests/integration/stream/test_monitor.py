@@ -26,13 +26,13 @@ async def test_polls_that_are_counted_are_held_up_to_a_size_however_fast_they_co
 
     def finish(poll: PollInFlight) -> None:
         nonlocal held
-        held -= poll.poll.size()
+        held -= poll.poll.nbytes
 
     async def polls() -> AsyncIterator[PollInFlight]:
         nonlocal held, most
         for offset in range(60):
             poll = Poll("ledger", 0, [offset], [0], [None], [message], [[]])
-            held += poll.size()
+            held += poll.nbytes
             most = max(most, held)
             yield PollInFlight(poll, finish)
         all_taken.set()

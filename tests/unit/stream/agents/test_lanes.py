@@ -100,7 +100,7 @@ async def test_neither_what_waits_nor_what_is_handled_together_has_more_bytes() 
             yield of_bytes(offset, size)
 
     async def handle(polls: Sequence[PollInFlight]) -> None:
-        blocks.append([poll.poll.size() for poll in polls])
+        blocks.append([poll.poll.nbytes for poll in polls])
         await moved.wait()
 
     lanes = asyncio.create_task(
@@ -122,7 +122,7 @@ def test_the_size_of_a_poll_is_of_keys_values_and_headers() -> None:
         "t", 0, [1, 2], [0, 0], [b"key", None], [None, b"value"], [[("a", None)], [("b", b"c")]]
     )
 
-    assert poll.size() == 3 + 5 + 1 + 2
+    assert poll.nbytes == 3 + 5 + 1 + 2
 
 
 async def test_an_error_in_one_lane_ends_all_and_goes_up() -> None:
