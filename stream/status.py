@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -86,11 +87,14 @@ def add_status(
     if not settings.port:
         return
     stack = AsyncExitStack()
+    # A quarter of all that a worker imports: beside its joining the group, which mostly waits.
+    beside = ThreadPoolExecutor(1, thread_name_prefix="status")
+    importing = beside.submit(import_module, "monitoring.service")
+    beside.shutdown(wait=False)
 
     @app.task  # type: ignore[untyped-decorator]
     async def serve_status() -> None:
-        # A quarter of all that a worker imports: beside its joining the group.
-        service = await asyncio.to_thread(import_module, "monitoring.service")
+        service = await asyncio.wrap_future(importing)
         api = service.status_api(snapshot, metrics.registry, run_sql)
         served = service.served(api, settings.host, settings.port)
         port = await stack.enter_async_context(served)

@@ -1,5 +1,6 @@
 """At least once: output first, then the offset; a new owner reads back what is out already."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -157,16 +158,17 @@ class AtLeastOnce:
             return
         kafka, connection = self._kafka, self._connection
         committed = await self._committed(partitions)
-        begun = await read_begun(connection, kafka, committed)
-        recent = await read_back(connection, kafka, partitions)
-        parking = await parked_before(connection, kafka, partitions, self._limit)
+        async with asyncio.TaskGroup() as reading:  # which is mostly waiting
+            begun = reading.create_task(read_begun(connection, kafka, committed))
+            recent = reading.create_task(read_back(connection, kafka, partitions))
+            parking = reading.create_task(parked_before(connection, kafka, partitions, self._limit))
         self._owned = {
             number: SharedPartition(
                 self._publisher,
                 kafka,
-                begun[number],
-                recent[number],
-                parking[number],
+                begun.result()[number],
+                recent.result()[number],
+                parking.result()[number],
                 offset,
                 partial(self._committed_of, number),
             )
@@ -175,7 +177,7 @@ class AtLeastOnce:
         logger.info(
             "delivery.taken_over",
             offsets=committed,
-            begun={number: len(of) for number, of in begun.items() if len(of)},
+            begun={number: len(of) for number, of in begun.result().items() if len(of)},
         )
 
     def lease(self, partition: int) -> SharedPartition | None:

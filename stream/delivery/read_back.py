@@ -12,6 +12,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import takewhile
 from typing import Self, TypeVar
 from uuid import UUID
@@ -34,6 +35,7 @@ _ID = "ce_id"
 _FIRST_LOOK, _FURTHER = 16, 8
 _TOGETHER = 8
 
+_Asked = TypeVar("_Asked", str, int)
 _Read = TypeVar("_Read")
 
 _Place = tuple[str, int]
@@ -78,7 +80,9 @@ async def read_back(
     asked = [TopicPartition(kafka.decisions, partition) for partition in partitions]
     async with asyncio.timeout(_SECONDS), consumer:
         consumer.assign(asked)
-        begins, ends = await consumer.beginning_offsets(asked), await consumer.end_offsets(asked)
+        begins, ends = await asyncio.gather(
+            consumer.beginning_offsets(asked), consumer.end_offsets(asked)
+        )
         for tp in asked:
             consumer.seek(tp, max(begins[tp], ends[tp] - 2 * size))
         waiting = {tp for tp in asked if ends[tp] > begins[tp]}
@@ -98,9 +102,9 @@ async def read_begun(
     Each topic is read from its end backwards, until something older comes. Raises aiokafka's
     KafkaError, TimeoutError, in an ExceptionGroup.
     """
-    ledger, decisions, parked = [
-        await _Topic.now(connection, name) for name in (kafka.ledger, kafka.decisions, kafka.parked)
-    ]
+    names = (kafka.ledger, kafka.decisions, kafka.parked)
+    topics = await _of_each(names, partial(_Topic.now, connection))
+    ledger, decisions, parked = (topics[name] for name in names)
 
     async def begun_of(partition: int) -> Begun:
         begun = Begun()
@@ -132,8 +136,9 @@ async def parked_before(
     For delivery at least once, where nothing keeps it beside the offset; what was begun behind the
     offset is not done again, and counts. Raises as `read_begun`.
     """
-    decisions = await _Topic.now(connection, kafka.decisions)
-    parked = await _Topic.now(connection, kafka.parked)
+    names = (kafka.decisions, kafka.parked)
+    topics = await _of_each(names, partial(_Topic.now, connection))
+    decisions, parked = (topics[name] for name in names)
 
     async def history_of(partition: int) -> ParkingHistory:
         told: dict[int, tuple[str, bool]] = {}
@@ -158,18 +163,18 @@ async def parked_before(
 
 
 async def _of_each(
-    partitions: Iterable[int], read: Callable[[int], Awaitable[_Read]]
-) -> dict[int, _Read]:
-    """Read of several partitions at once: what takes time is to ask and to wait."""
+    asked: Iterable[_Asked], read: Callable[[_Asked], Awaitable[_Read]]
+) -> dict[_Asked, _Read]:
+    """Read of several topics or partitions at once: what takes time is to ask and to wait."""
     gate = asyncio.Semaphore(_TOGETHER)
 
-    async def read_one(partition: int) -> _Read:
+    async def read_one(one: _Asked) -> _Read:
         async with gate:
-            return await read(partition)
+            return await read(one)
 
     async with asyncio.TaskGroup() as group:
-        reading = {number: group.create_task(read_one(number)) for number in partitions}
-    return {number: task.result() for number, task in reading.items()}
+        reading = {one: group.create_task(read_one(one)) for one in asked}
+    return {one: task.result() for one, task in reading.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,9 @@ async def offsets_of(
     """
     async with asyncio.timeout(_READ_SECONDS), reader(connection, topic) as consumer:
         partitions = consumer.assignment()
-        begins = await consumer.beginning_offsets(partitions)
-        ends = await consumer.end_offsets(partitions)
+        begins, ends = await asyncio.gather(
+            consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+        )
         if since is not None:
             asked = dict.fromkeys(partitions, int(since.timestamp() * 1000))
             for tp, found in (await consumer.offsets_for_times(asked)).items():
