@@ -35,6 +35,7 @@ _VALUES = np.dtype(
     ]
 )
 _WIDTH = _VALUES.itemsize
+# Where each begins in a row.
 (
     _DECISION_ID,
     _APPLICATION_ID,
@@ -52,11 +53,11 @@ _WIDTH = _VALUES.itemsize
     _SOURCE,
 ) = (place for _, place, *_ in (_VALUES.fields or {}).values())
 
-# Of a row beside its values: offsets of eleven buffers, a bit in each of seven.
-_OTHER_BYTES = 11 * 4 + 8
+# Of a row beside its values: offsets in seven buffers, a bit, so a byte at most, in seven more.
+_OTHER_BYTES = 7 * 4 + 7
 _EACH_REASON = 2 * 4 + 8
-# Buffers are padded, and those of offsets have one more than rows.
-_ALL_BUFFERS = 64 * (8 + 4)
+# Each of 63 buffers is padded, and has one offset more than rows where it is of offsets.
+_ALL_BUFFERS = 63 * (7 + 4)
 
 # Where the next byte, node and buffer of a message go.
 _AT, _NODE, _BUFFER = range(3)

@@ -24,6 +24,7 @@ from sinks.ledger import (
     encode,
     encode_parts,
 )
+from sinks.ledger_rows import LedgerRows
 from stream.contracts.codec import decision_record, decision_records
 from tests.unit.sinks.decisions import START_US, a_batch
 
@@ -190,6 +191,31 @@ def as_message(table: pa.Table) -> bytes:
         writer.write_table(table)
     message: bytes = sink.getvalue().to_pybytes()
     return message
+
+
+@given(data=st.data(), rows=st.integers(1, 40), features=st.integers(0, 3))
+@settings(deadline=None, max_examples=60)
+def test_a_message_takes_no_more_than_its_rows_say(
+    data: st.DataObject, rows: int, features: int
+) -> None:
+    """Compiled code writes into what was set aside by that, without a look at its end."""
+    reasons = data.draw(st.lists(st.lists(reason, max_size=4), min_size=rows, max_size=rows))
+    batch = a_batch(
+        rows,
+        features=features,
+        missing=data.draw(st.lists(st.integers(0, rows - 1), unique=True)),
+        event_ids=[""] * rows,
+        applicant_ids=data.draw(st.lists(st.none() | text, min_size=rows, max_size=rows)),
+        reasons=[*map(tuple, reasons)],
+        release=data.draw(text),
+    )
+    first = data.draw(st.integers(0, rows - 1))
+    last = data.draw(st.integers(first + 1, rows))
+
+    (message,) = encode(batch.rows(first, last))
+
+    frame = ledger._frame(batch.release, batch.feature_names)
+    assert len(message) <= LedgerRows(frame, batch).most_bytes(first, last)
 
 
 def test_an_empty_batch_is_no_message() -> None:
