@@ -59,6 +59,8 @@ _EACH_REASON = 2 * 4 + 8
 # Each of 63 buffers is padded, and has one offset more than rows where it is of offsets.
 _ALL_BUFFERS = 63 * (7 + 4)
 
+_END = np.uint64(int.from_bytes(END, "little"))
+
 # Where the next byte, node and buffer of a message go.
 _AT, _NODE, _BUFFER = range(3)
 
@@ -67,37 +69,33 @@ class LedgerRows:
     """Decisions, ready to be written as messages with the frame of their release and features."""
 
     def __init__(self, frame: Frame, batch: DecisionBatch) -> None:
-        known = batch.feature_sources != MISSING_SOURCE
-        ages_s = batch.features_age_s
-        reasons = batch.reasons
+        ages_s, reasons = batch.features_age_s, batch.reasons
         codes, names = _of_vocabulary(reasons.vocabulary)
-        release, topic = (
-            np.frombuffer(text.encode(), np.uint8) for text in (batch.release, batch.topic)
+        texts = (
+            batch.event_ids,
+            batch.sources,
+            batch.applicant_ids,
+            _same(batch.release, len(batch)),
+            _same(batch.topic, len(batch)),
         )
+        of_reasons = codes.at(reasons.words), names.at(reasons.features - NO_FEATURE)
+        features_width = batch.features.itemsize * batch.features.shape[1]
         self._frame = frame
         self._columns = (
             _values(batch, ages_s).view(np.uint8),
-            *_parts(batch.event_ids),
-            *_parts(batch.sources),
-            *_parts(batch.applicant_ids),
-            *(release, topic),
-            *(known, batch.features_as_of_us != NO_TIME, ~np.isnan(ages_s)),
-            batch.features_stale,
-            *(reasons.starts, reasons.words, reasons.features - NO_FEATURE),
-            *(*_parts(codes), *_parts(names)),
+            *(part for text in texts for part in (text.data, text.starts, text.lengths)),
+            *(batch.feature_sources != MISSING_SOURCE, batch.features_as_of_us != NO_TIME),
+            *(~np.isnan(ages_s), batch.features_stale),
+            reasons.starts,
+            *(part for text in of_reasons for part in (text.data, text.starts, text.lengths)),
             np.ascontiguousarray(reasons.contributions).view(np.uint8),
             np.ascontiguousarray(batch.features).reshape(-1).view(np.uint8),
-            4 * batch.features.shape[1],
+            features_width,
         )
-        longest_reason = sum(int(one.lengths.max(initial=0)) for one in (codes, names))
-        sizes = _WIDTH + _OTHER_BYTES + len(release) + len(topic) + 4 * batch.features.shape[1]
-        self._sizes = (
-            sizes
-            + batch.event_ids.lengths
-            + batch.sources.lengths
-            + np.maximum(batch.applicant_ids.lengths, 0)
-            + reasons.counts * (_EACH_REASON + longest_reason)
-        )
+        each_reason = _EACH_REASON + sum(int(one.lengths.max(initial=0)) for one in (codes, names))
+        self._sizes = reasons.counts * each_reason + (_WIDTH + _OTHER_BYTES + features_width)
+        for text in texts:
+            self._sizes += np.maximum(text.lengths, 0)
 
     def most_bytes(self, first: int, last: int) -> int:
         """Give what a message of the rows from `first` to before `last` takes, at most."""
@@ -110,11 +108,12 @@ class LedgerRows:
         out = np.empty(self.most_bytes(first, last), np.uint8)
         places = (frame.rows, frame.body_length, frame.nodes, frame.buffers)
         end = _write(frame.head, *places, first, last, *self._columns, out)
-        return out[:end].tobytes() + END
+        return out[:end].tobytes()
 
 
-def _parts(strings: ByteStrings) -> tuple[Any, Any, Any]:
-    return strings.data, strings.starts, strings.lengths
+def _same(text: str, count: int) -> ByteStrings:
+    data = np.frombuffer(text.encode(), np.uint8)
+    return ByteStrings(data, np.zeros(count, np.int64), np.full(count, len(data), np.int64))
 
 
 def _values(batch: DecisionBatch, ages_s: Any) -> Any:
@@ -214,7 +213,7 @@ def _column(
 
 
 @part
-def _texts(
+def _put_texts(
     out: Any, place: Any, body: Any, data: Any, starts: Any, lengths: Any, first: Any, last: Any
 ) -> None:
     """Write the offsets and the bytes of texts, nulls as empty ones."""
@@ -233,44 +232,12 @@ def _texts(
 
 
 @part
-def _same_text(out: Any, place: Any, body: Any, text: Any, count: Any) -> None:
-    """Write a column that has one text in all rows."""
-    _all_there(out, place, body, count)
-    for row in range(count + 1):
-        put_half(out, place[_AT] + 4 * row, row * len(text))
-    _end(out, place, body, place[_AT] + 4 * (count + 1))
-    for row in range(count):
-        copy_bytes(out, place[_AT] + row * len(text), text, 0, len(text))
-    _end(out, place, body, place[_AT] + count * len(text))
-
-
-@part
-def _words_of(
-    out: Any,
-    place: Any,
-    body: Any,
-    data: Any,
-    starts: Any,
-    lengths: Any,
-    chosen: Any,
-    first: Any,
-    last: Any,
+def _texts(
+    out: Any, place: Any, body: Any, data: Any, starts: Any, lengths: Any, first: Any, last: Any
 ) -> None:
-    """Write a column of some of a few texts, by their numbers."""
+    """Write a column of texts without a null."""
     _all_there(out, place, body, last - first)
-    at, length = place[_AT], np.int64(0)
-    put_half(out, at, 0)
-    for number in range(first, last):
-        length += lengths[chosen[number]]
-        at += 4
-        put_half(out, at, length)
-    _end(out, place, body, at + 4)
-    at = place[_AT]
-    for number in range(first, last):
-        one = chosen[number]
-        copy_bytes(out, at, data, starts[one], lengths[one])
-        at += lengths[one]
-    _end(out, place, body, at)
+    _put_texts(out, place, body, data, starts, lengths, first, last)
 
 
 @part
@@ -300,14 +267,9 @@ def _features(
         *(BYTES, types.int64, types.int64, types.int64, types.int64),
         *(types.int64, types.int64),
         BYTES,
-        *STRINGS,
-        *STRINGS,
-        *STRINGS,
-        *(BYTES, BYTES),
-        *(FLAGS, FLAGS, FLAGS),
-        FLAGS,
-        *(LONGS, LONGS, LONGS),
-        *(*STRINGS, *STRINGS),
+        *(*STRINGS, *STRINGS, *STRINGS, *STRINGS, *STRINGS),
+        *(FLAGS, FLAGS, FLAGS, FLAGS),
+        *(LONGS, *STRINGS, *STRINGS),
         *(BYTES, BYTES, types.int64),
         BYTES_OUT,
     ),
@@ -332,14 +294,16 @@ def _write(
     applicant_starts: Any,
     applicant_lengths: Any,
     release: Any,
+    release_starts: Any,
+    release_lengths: Any,
     topic: Any,
+    topic_starts: Any,
+    topic_lengths: Any,
     known: Any,
     dated: Any,
     aged: Any,
     stale: Any,
     reason_starts: Any,
-    reason_words: Any,
-    reason_names: Any,
     codes: Any,
     code_starts: Any,
     code_lengths: Any,
@@ -351,20 +315,18 @@ def _write(
     features_width: Any,
     out: Any,
 ) -> Any:
-    """Write a message without the stream's end; give its length."""
+    """Write a message; give its length."""
     count, body = last - first, len(head)
     copy_bytes(out, 0, head, 0, body)
     place = np.empty(3, np.int64)
     place[_AT], place[_NODE], place[_BUFFER] = body, nodes_place, buffers_place
 
     _column(out, place, body, values, _DECISION_ID, 16, first, last)
-    _all_there(out, place, body, count)
     _texts(out, place, body, event_ids, event_starts, event_lengths, first, last)
-    _all_there(out, place, body, count)
     _texts(out, place, body, sources, source_starts, source_lengths, first, last)
     _column(out, place, body, values, _APPLICATION_ID, 8, first, last)
     _there(out, place, body, applicant_lengths >= 0, first, last)
-    _texts(out, place, body, applicants, applicant_starts, applicant_lengths, first, last)
+    _put_texts(out, place, body, applicants, applicant_starts, applicant_lengths, first, last)
     _column(out, place, body, values, _SUBMITTED_AT, 8, first, last)
     _column(out, place, body, values, _PRODUCED_AT, 8, first, last)
     _column(out, place, body, values, _DECIDED_AT, 8, first, last)
@@ -382,8 +344,8 @@ def _write(
         put_half(out, place[_AT] + 4 * row, reason_starts[first + row] - begin)
     _end(out, place, body, place[_AT] + 4 * (count + 1))
     _all_there(out, place, body, end - begin)
-    _words_of(out, place, body, codes, code_starts, code_lengths, reason_words, begin, end)
-    _words_of(out, place, body, names, name_starts, name_lengths, reason_names, begin, end)
+    _texts(out, place, body, codes, code_starts, code_lengths, begin, end)
+    _texts(out, place, body, names, name_starts, name_lengths, begin, end)
     _all_there(out, place, body, end - begin)
     copy_bytes(out, place[_AT], contributions, 8 * begin, 8 * (end - begin))
     _end(out, place, body, place[_AT] + 8 * (end - begin))
@@ -394,12 +356,13 @@ def _write(
     _put(out, place, body, values, _AGE, 8, first, last)
     _all_there(out, place, body, count)
     _end(out, place, body, _bits(out, place[_AT], stale, first, last))
-    _same_text(out, place, body, release, count)
-    _same_text(out, place, body, topic, count)
+    _texts(out, place, body, release, release_starts, release_lengths, first, last)
+    _texts(out, place, body, topic, topic_starts, topic_lengths, first, last)
     _column(out, place, body, values, _PARTITION, 4, first, last)
     _column(out, place, body, values, _OFFSET, 8, first, last)
 
     _features(out, place, body, features, features_width, known, first, last)
     put_word(out, rows_place, np.uint64(count))
     put_word(out, body_length_place, np.uint64(place[_AT] - body))
-    return place[_AT]
+    put_word(out, place[_AT], _END)
+    return place[_AT] + 8
