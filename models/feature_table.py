@@ -1,5 +1,6 @@
 """Rows of features that somebody else computed, as the feature table of a release."""
 
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from numpy.typing import NDArray
 from features.snapshot import check_name, write_snapshot
 from models.release import Release
 from models.rows import AS_OF, RowsRefused, features_of, microseconds, read_rows
+from scoring.application import INVISIBLE
 from scoring.decision import NO_TIME
+
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
 
 
 def write_feature_table(
@@ -58,8 +62,21 @@ def _keys(rows: pa.Table, key: str, path: Path) -> NDArray[np.int64] | NDArray[n
         msg = f"{path}: key column {key!r} holds {what}; keys are whole numbers or texts"
         raise RowsRefused(msg)
     if text:
-        return np.array(column.to_pylist(), dtype=str)
-    keys: NDArray[np.int64] = column.cast(pa.int64()).to_numpy()
+        names = column.to_pylist()
+        for at, name in enumerate(names):
+            # A key that is too long the table refuses itself.
+            if not name or _INVISIBLE.search(name):
+                msg = (
+                    f"{path}: key column {key!r}, row {at}: {name!a} can be no applicant_id, "
+                    "which has a character at least, and none of control or direction"
+                )
+                raise RowsRefused(msg)
+        return np.array(names, dtype=str)
+    try:
+        keys: NDArray[np.int64] = column.cast(pa.int64()).to_numpy()
+    except pa.ArrowException as error:
+        msg = f"{path}: key column {key!r} holds what is no application_id: {error}"
+        raise RowsRefused(msg) from None
     if keys.min() < 1:
         at = int(keys.argmin())
         msg = f"{path}: key column {key!r}, row {at}: {keys[at]}; an application_id is from 1 on"

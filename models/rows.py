@@ -28,6 +28,9 @@ _NUMBER_KINDS = (
     pa.types.is_null,
 )
 _INSTANT = pa.timestamp("us", "UTC")
+_FIRST, _LAST = np.array(
+    ["0001-01-01", "9999-12-31T23:59:59.999999"], dtype="datetime64[us]"
+).astype(np.int64)
 
 
 class RowsRefused(Exception):
@@ -166,6 +169,10 @@ def microseconds(rows: pa.Table, name: str, path: Path) -> NDArray[np.int64]:
         msg = f"{path}: column {name!r} holds {kind}, not times with an offset: {error}"
         raise RowsRefused(msg) from None
     found: NDArray[np.int64] = times.to_numpy()
+    wrong = np.flatnonzero((found < _FIRST) | (found > _LAST))
+    if len(wrong):
+        msg = f"{path}: column {name!r}, row {wrong[0]}: no date of the years 1 to 9999"
+        raise RowsRefused(msg)
     return found
 
 

@@ -16,6 +16,7 @@ from scoring.errors import ModelRefused
 from scoring.trees import CATEGORICAL, Tree
 
 _TREE, _END = b"Tree=", b"end of trees\n"
+_BYTE_ORDER_MARK = "\ufeff".encode()
 _INTEGERS = re.compile(rb"(?:-?[0-9]{1,18}(?: |$))*")
 _NUMBER = rb"[-+]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]{1,4})?|inf|nan)"
 _NUMBERS = re.compile(rb"(?:%b(?: |$))*" % _NUMBER)
@@ -47,8 +48,7 @@ def checked_model(model_text: str, features: int) -> CheckedModel:
     it ends the process. Raises ModelRefused, which names the tree and the field.
     """
     text = model_text.encode()
-    if not text.startswith(b"tree\n") or b"\r" in text:
-        raise _refused("", "it does not begin as LightGBM's text does")
+    _check_lines(text)
     head, mark, _ = text.partition(b"\n" + _TREE)
     fields = _fields(head, "")
     for name, expected in (
@@ -75,6 +75,15 @@ def checked_model(model_text: str, features: int) -> CheckedModel:
     if not text.startswith(_END, at):
         raise _refused("", "the trees do not end where tree_sizes says")
     return CheckedModel(text[: at + len(_END)].decode(), trees)
+
+
+def _check_lines(text: bytes) -> None:
+    if text.startswith(_BYTE_ORDER_MARK):
+        raise _refused("", "it begins with a byte-order mark")
+    if b"\r" in text:
+        raise _refused("", "its lines end in CR LF, where LightGBM's end in LF")
+    if not text.startswith(b"tree\n"):
+        raise _refused("", "it does not begin as LightGBM's text does")
 
 
 def _tree(fields: _Fields, where: str, features: int) -> Tree:

@@ -41,7 +41,7 @@ Watched = Callable[[int], AbstractContextManager[None]]
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """The workers' resident memory, in bytes, after so many events."""
+    """The workers' resident memory, in bytes, after so many events, those to warm up included."""
 
     events: int
     resident_bytes: int

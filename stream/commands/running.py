@@ -99,7 +99,10 @@ def send(
     key: Annotated[str, typer.Option(help="The column of application ids.")] = "application_id",
     run: Annotated[
         str | None,
-        typer.Option(help="Begins each event's id; default: a digest of file, key and time."),
+        typer.Option(
+            help="Begins each event's id, in 1 to 55 printable ASCII characters; default: a digest "
+            "of file, key and time."
+        ),
     ] = None,
     submitted_at: Annotated[
         datetime | None,

@@ -1,11 +1,12 @@
 """Files and the example's applicants to application events."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pyarrow as pa
@@ -25,6 +26,8 @@ _CHUNK = 2_000
 # A step of the event loop at most: 30 ms where an applicant has hundreds of rows.
 _AT_ONCE = 32
 _SOURCE = "creditstream-send"
+# With a row's number behind it, an event's id of at most 64 characters.
+_RUN = re.compile("[!-~]{1,55}")
 # A NaN becomes a null: both mean that there is no value.
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
@@ -79,8 +82,8 @@ class FileRun:
         Make the run of a file; by default it is submitted when the file was last changed.
 
         Without a `name` the digest of content, key and time is one, so that events of two files are
-        not taken for one another. Raises RowsRefused for a file that cannot be read, and for one
-        so old that its events would be parked.
+        not taken for one another. Raises RowsRefused for a file that cannot be read, for one so
+        old that its events would be parked, and for a name that no event's id can begin with.
         """
         try:
             changed = datetime.fromtimestamp(path.stat().st_mtime_ns // 10**9, UTC)
@@ -103,6 +106,12 @@ class FileRun:
                 )
                 raise RowsRefused(msg)
             submitted_at = changed
+        if name is not None and not _RUN.fullmatch(name):
+            msg = (
+                f"run {name!a}: an event's id is a run's name, 1 to 55 printable ASCII "
+                "characters without a space, and the row's number"
+            )
+            raise RowsRefused(msg)
         if name is None:
             said = f"\n{key}\n{submitted_at.isoformat()}".encode()
             name = f"send-{hashlib.sha256(content + said).hexdigest()[:12]}"
@@ -139,8 +148,13 @@ def records_of(path: Path, key: str, run: FileRun) -> list[OutRecord]:
         if any(pc.any(pc.is_inf(floats)).as_py() for floats in _floats(column)):
             msg = f"{path}: column {name!r} holds an infinity, which JSON has not"
             raise RowsRefused(msg)
+    values = [
+        _values(column, name, path)
+        for name, column in zip(rows.column_names, rows.columns, strict=True)
+    ]
     records = []
-    for number, row in enumerate(rows.to_pylist()):
+    for number, each in enumerate(zip(*values, strict=True)):
+        row = dict(zip(rows.column_names, each, strict=True))
         application_id = row.pop(key)
         if not isinstance(application_id, int):
             msg = f"{path}: row {number}: key {application_id!r} is no whole number"
@@ -160,6 +174,14 @@ def records_of(path: Path, key: str, run: FileRun) -> list[OutRecord]:
         key_bytes = str(application_id).encode()
         records.append(OutRecord(key_bytes, _ENCODER.encode(event), headers, sent_ms))
     return records
+
+
+def _values(column: pa.ChunkedArray, name: str, path: Path) -> list[Any]:
+    try:
+        return cast("list[Any]", column.to_pylist())
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        msg = f"{path}: column {name!r} cannot be read: {error}"
+        raise RowsRefused(msg) from None
 
 
 def _floats(column: Any) -> Iterator[Any]:

@@ -81,6 +81,29 @@ def test_keys_may_be_texts_and_dates_a_column(release: Release, tmp_path: Path) 
             "customer",
             "row 0: 0; an application_id is from 1 on",
         ),
+        (
+            rows(
+                as_of=["2026-01-01T00:00:00Z"] * 200,
+                customer=pa.array([2**64 - 1] * 200, pa.uint64()),
+            ),
+            "customer",
+            "'customer' holds what is no application_id: Integer value 18446744073709551615",
+        ),
+        (
+            rows(as_of=["2026-01-01T00:00:00Z"] * 200, customer=["c", "", *["d"] * 198]),
+            "customer",
+            "row 1: '' can be no applicant_id",
+        ),
+        (
+            rows(as_of=["2026-01-01T00:00:00Z"] * 200, customer=["a\u202e", *["d"] * 199]),
+            "customer",
+            r"row 0: 'a\\u202e' can be no applicant_id",
+        ),
+        (
+            rows(as_of=pa.array([2**62] * 200, pa.timestamp("us", "UTC"))),
+            "customer",
+            "'as_of', row 0: no date of the years 1 to 9999",
+        ),
         (rows(as_of=["2026-01-01T00:00:00Z"] * 200).slice(0, 0), "customer", "holds no rows"),
     ],
 )

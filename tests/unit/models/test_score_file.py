@@ -271,6 +271,10 @@ def test_rows_of_attributes_are_computed_and_so_never_stale(
     [
         ({"submitted_at": [None, *[SUBMITTED_AT] * 4]}, "'submitted_at' holds nulls"),
         ({"submitted_at": [SUBMITTED_AT.replace(tzinfo=None)] * 5}, "'submitted_at'.*no offset"),
+        (
+            {"submitted_at": pa.array([0, 2**62, 0, 0, 0], pa.timestamp("us", "UTC"))},
+            "'submitted_at', row 1: no date of the years 1 to 9999",
+        ),
         ({"submitted_at": ["yesterday"] * 5}, "'submitted_at' holds string, not times"),
         ({"submitted_at": [1] * 5}, "'submitted_at' holds int64, not times"),
         ({"submitted_at": [SUBMITTED_AT] * 5, "as_of": ["2026"] * 5}, "'as_of' holds string"),

@@ -64,7 +64,8 @@ def of_first_tree(field: str, other: str) -> str:
     ("text", "reason"),
     [
         ("", "does not begin as"),
-        (MODEL.replace("\n", "\r\n"), "does not begin as"),
+        (MODEL.replace("\n", "\r\n"), "its lines end in CR LF"),
+        ("\ufeff" + MODEL, "it begins with a byte-order mark"),
         (MODEL.replace("num_class=1", "num_class=2"), "num_class is '2', not 1"),
         (MODEL.replace("_idx=2", "_idx=2147483647"), "max_feature_idx is '2147483647', not 2"),
         (MODEL.replace("max_feature_idx=2\n", ""), "max_feature_idx is '', not 2"),

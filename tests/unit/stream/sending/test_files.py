@@ -74,3 +74,25 @@ def test_a_file_sent_again_is_the_same_events_and_one_changed_or_with_another_ke
     assert again == first
     assert changed != first
     assert len(names) == 4
+
+
+def test_what_python_cannot_hold_is_refused_by_its_column(tmp_path: Path) -> None:
+    times = pa.array([0, 2**62], pa.timestamp("us", "UTC"))
+    file = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"application_id": [7, 8], "submitted_at": times}), file)
+
+    with pytest.raises(RowsRefused, match="column 'submitted_at' cannot be read: date value"):
+        records_of(file, "application_id", RUN)
+
+
+@pytest.mark.parametrize("name", ["\U0001f642", "x" * 56, "", "a b", "a\n"])
+def test_a_run_that_no_event_id_can_begin_with_is_refused_before_anything_is_sent(
+    tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("application_id\n7\n")
+
+    with pytest.raises(RowsRefused, match="1 to 55 printable ASCII characters"):
+        FileRun.of(file, "application_id", EventSettings(), name)
+
+    assert FileRun.of(file, "application_id", EventSettings(), "x" * 55).name == "x" * 55
