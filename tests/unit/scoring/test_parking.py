@@ -194,3 +194,20 @@ def test_a_history_fits_beside_an_offset_and_anybody_elses_text_is_none() -> Non
     assert ParkingHistory.parse(history.text()) == history
     for text in ("", "x", "{}", '{"run":-1}', '{"count":9,"bits":"AA=="}', '{"bits":"é"}'):
         assert ParkingHistory.parse(text) == ParkingHistory()
+
+
+@pytest.mark.parametrize("polls", [(3, 4), (1,), (9, 1), (40,), (16, 16, 3)])
+def test_polls_of_which_nothing_is_parked_are_remembered_as_any_other(
+    polls: tuple[int, ...],
+) -> None:
+    for limit in (ParkingLimit(window=10), ParkingLimit(window=10, largest_share=1)):
+        found = after(limit, *([GOOD] * number for number in polls))
+
+        assert found == limit.history("r", [False] * sum(polls))
+
+
+def test_a_run_goes_on_over_a_poll_that_says_nothing_of_a_release() -> None:
+    limit = ParkingLimit(longest_run=3, largest_share=1)
+
+    assert after(limit, [BAD, BAD], [NOT_JSON]).run == 2
+    assert after(limit, [BAD, BAD], [NOT_JSON], [GOOD]).run == 0
